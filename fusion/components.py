@@ -1,0 +1,90 @@
+"""Connected components of a label map, and their clean-up: crumbs are absorbed by the label around them.
+
+Pixels that touch at a side or at a corner (8-connectivity) are one component, so that a thin slanted line stays whole.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import label as label_components
+
+_CORNERS_TOUCH = 2  # skimage's name for 8-connectivity
+
+
+def connected_components(label_map: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """(components (H, W) int32, labels (N,) int32): ids 0 … N-1 in the order of their first pixel, and each one's label.
+
+    Every value of `label_map` (H, W), 0 as well, has components of its own.
+    """
+    components = label_components(label_map, background=-1, connectivity=_CORNERS_TOUCH).astype(np.int32) - 1
+    labels = np.zeros(components.max() + 1, np.int32)
+    labels[components] = label_map
+    return components, labels
+
+
+def absorb_small(label_map: NDArray[np.int32], min_area: int) -> NDArray[np.int32]:
+    """`label_map` (H, W) without components of fewer than `min_area` px; every pixel keeps exactly one label.
+
+    The smallest component goes first (of equal ones the first in reading order): it takes the label with which it shares
+    the longest border (pixel sides; of equal ones the lower label) and is one with those neighbours from then on. So crumbs
+    grow together or vanish until none is left, or until one component is the whole map. 0 absorbs and is absorbed as any
+    label.
+    """
+    components, component_labels = connected_components(label_map)
+    areas = np.bincount(components.ravel()).tolist()
+    if min(areas) >= min_area:
+        return label_map
+    labels = component_labels.tolist()
+    borders = _border_lengths(components)
+    absorbed_by = list(range(len(areas)))
+    queue = [(area, component) for component, area in enumerate(areas) if area < min_area]
+    heapq.heapify(queue)
+    while queue:
+        area, component = heapq.heappop(queue)
+        if absorbed_by[component] != component or areas[component] != area or not borders[component]:
+            continue  # gone or grown since it was queued, or alone on the map
+        around: dict[int, int] = defaultdict(int)
+        for neighbour, length in borders[component].items():
+            around[labels[neighbour]] += length
+        labels[component] = min(around, key=lambda label: (-around[label], label))
+        joined = [n for n in borders[component] if labels[n] == labels[component]]
+        root = max(joined, key=lambda n: (areas[n], -n))  # the others move to the largest: its own entries stay put
+        for part in (component, *(n for n in joined if n != root)):
+            _move_borders(borders, part, root)
+            areas[root] += areas[part]
+            absorbed_by[part] = root
+        if areas[root] < min_area:
+            heapq.heappush(queue, (areas[root], root))
+    final = np.array([labels[_root(absorbed_by, component)] for component in range(len(areas))], np.int32)
+    return final[components]
+
+
+def _border_lengths(components: NDArray[np.int32]) -> list[dict[int, int]]:
+    """Per component: its side neighbours and how many pixel sides it shares with each."""
+    sides = [(components[:, :-1], components[:, 1:]), (components[:-1], components[1:])]
+    pairs = np.concatenate([np.stack([a[a != b], b[a != b]], axis=1) for a, b in sides])
+    pairs.sort(axis=1)
+    unique, lengths = np.unique(pairs, axis=0, return_counts=True)
+    borders: list[dict[int, int]] = [{} for _ in range(int(components.max()) + 1)]
+    for (a, b), length in zip(unique.tolist(), lengths.tolist(), strict=True):
+        borders[a][b] = borders[b][a] = length
+    return borders
+
+
+def _move_borders(borders: list[dict[int, int]], part: int, root: int) -> None:
+    """Make the borders of `part` those of `root`; the border between the two disappears."""
+    for neighbour, length in borders[part].items():
+        del borders[neighbour][part]
+        if neighbour != root:
+            borders[neighbour][root] = borders[root][neighbour] = borders[root].get(neighbour, 0) + length
+    borders[part] = {}
+
+
+def _root(absorbed_by: list[int], component: int) -> int:
+    while absorbed_by[component] != component:
+        component = absorbed_by[component]
+    return component

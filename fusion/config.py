@@ -1,0 +1,43 @@
+"""Settings of the fusion step: a preset's `fusion` section in, a checked `FusionConfig` out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+FUSE_RULES = ("overlap", "embedding")  # the functions are in fuse.py; kept apart so that this file needs nothing heavy
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """How masks get their labels. Values are checked when the object is made: ValueError on the first bad one."""
+
+    fuse: str = "overlap"  # one of FUSE_RULES
+    min_score: float = 0.0  # 0..1; a mask whose label has a lower mean score in it abstains to "other"
+    min_margin: float = 0.0  # 0..1; same for a mask whose winner leads the runner-up by a lower share of its pixels
+    min_area: int = 0  # px; smaller components of the label map are absorbed by the label that surrounds them most
+
+    def __post_init__(self) -> None:
+        rows = (
+            ("fuse", self.fuse in FUSE_RULES, f"one of {', '.join(FUSE_RULES)}"),
+            ("min_score", _is_share(self.min_score), "a number from 0 to 1"),
+            ("min_margin", _is_share(self.min_margin), "a number from 0 to 1"),
+            ("min_area", type(self.min_area) is int and self.min_area >= 0, "a whole number of pixels from 0"),
+        )
+        for name, ok, expected in rows:
+            if not ok:
+                raise ValueError(f"fusion.{name} is {getattr(self, name)!r}, expected {expected}")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> FusionConfig:
+        """Config from a preset's `fusion` section; ValueError on an unknown key, with the known ones."""
+        known = [field.name for field in fields(cls)]
+        unknown = [key for key in values if key not in known]
+        if unknown:
+            raise ValueError(f"unknown fusion setting {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
+        return cls(**values)
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1

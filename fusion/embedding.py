@@ -1,0 +1,30 @@
+"""The embedding rule (the paper's): masks + dense CLIP embeddings → how near each mask is to the text of each label."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def mask_similarities(
+    mask_map: NDArray[np.int32],
+    num_masks: int,
+    embeddings: NDArray[np.float32],
+    text_embeddings: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """(K, L) float32 cosine between each mask's mean dense embedding and each label's text embedding.
+
+    `mask_map` (H, W) with ids 0 … K-1; `embeddings` (C, h, w) on the patch grid; `text_embeddings` (L, C) unit. A patch
+    counts for a mask by the share of its area that the mask covers. A mask without a pixel gets zeros.
+    """
+    weights = np.stack([_patch_shares(mask_map == mask, embeddings.shape[1:]) for mask in range(num_masks)])  # K x h x w
+    means = np.tensordot(weights, embeddings, axes=([1, 2], [1, 2]))  # K x C; its length does not matter for a cosine
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    return (means / np.where(lengths > 0, lengths, 1)) @ text_embeddings.T
+
+
+def _patch_shares(inside: NDArray[np.bool_], grid_hw: tuple[int, ...]) -> NDArray[np.float32]:
+    """(h, w) float32 in 0..1: how much of each patch of the grid lies in the mask (H, W)."""
+    height, width = grid_hw
+    return cv2.resize(inside.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)

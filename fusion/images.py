@@ -1,0 +1,65 @@
+"""Pictures of any common kind → (H, W, 3) uint8 RGB as a viewer would show them: rotated by EXIF, on white, scaled to 8 bits."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+_SIXTEEN_BIT = 65535
+_WHITE = (255, 255, 255, 255)
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of an image file: EXIF rotation applied, first frame, transparency on white, 16 bits scaled to 8.
+
+    Raises FileNotFoundError on a missing file, and ValueError with path and reason on one that is no image, that is
+    truncated, or that has more pixels than Pillow's guard against decompression bombs lets pass.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no image file {path}")
+    try:
+        with warnings.catch_warnings(), Image.open(path) as picture:
+            warnings.simplefilter("ignore")  # large pictures and odd metadata are fine as long as they decode
+            return _to_rgb(ImageOps.exif_transpose(picture))
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not an image that Pillow can read") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path} is too large: {error}") from None
+    except Exception as error:  # decoders of damaged files raise almost anything: OSError, SyntaxError, IndexError, …
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path} cannot be decoded: {reason}") from error
+
+
+def as_rgb(image: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of a PIL image of any mode or of such an array; ValueError on anything else.
+
+    A PIL image is taken as it is oriented: EXIF belongs to files (`read_image`).
+    """
+    if isinstance(image, Image.Image):
+        return _to_rgb(image)
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"image is {type(image).__name__}, expected a PIL.Image or an (H, W, 3) uint8 array")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"image is an array {image.shape} {image.dtype}, expected (H, W, 3) uint8 with H and W from 1")
+    return image
+
+
+def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    """Any mode → (H, W, 3) uint8. (Pillow itself scales 16-bit colour, but would clip 16-bit grey.)"""
+    if picture.mode.split(";")[0] == "I":
+        grey = np.asarray(picture)
+        if grey.min() < 0 or grey.max() > _SIXTEEN_BIT:
+            raise ValueError(f"grey values {grey.min()} to {grey.max()} are outside the 16 bits 0 to {_SIXTEEN_BIT}")
+        scaled = np.round(grey / (_SIXTEEN_BIT / 255)).astype(np.uint8)
+        return np.repeat(scaled[..., None], 3, axis=2)
+    if picture.mode == "F":
+        raise ValueError("pixels are floating-point numbers without a known range, expected 8 or 16 bits a channel")
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        return np.array(Image.alpha_composite(Image.new("RGBA", layer.size, _WHITE), layer).convert("RGB"))
+    return np.array(picture.convert("RGB"))

@@ -1,0 +1,180 @@
+"""The frozen CLIP: config -> weights on disk -> `Backbone`, which embeds prompts and pixels as unit vectors.
+
+The only file that imports open_clip.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from numpy.typing import NDArray
+from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from open_clip.transformer import VisionTransformer
+from torch import Tensor
+
+from ovseg.config import MODEL_FORMS, OvsegConfig
+from ovseg.dense import dense_tokens
+from ovseg.device import resolve_device, resolve_dtype
+from ovseg.weights import CONFIG_FILE, WEIGHTS_FILE, builtin_folder, checked_folder, hub_files
+
+TEXT_BATCH = 256  # prompts at once: 77 tokens each, some 100 MB for ViT-B
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A CLIP, its tokenizer and its preprocessing; ValueError if its image tower is no plain ViT."""
+
+    model: Any  # open_clip.CLIP or CustomTextCLIP (untyped), in eval mode
+    tokenizer: Callable[[list[str]], Tensor]  # N texts -> (N, context length) token ids
+    mean: tuple[float, float, float]  # of the RGB values in 0..1
+    std: tuple[float, float, float]
+    logit_scale: float  # factor on the cosines that the model was trained with
+
+    def __post_init__(self) -> None:
+        visual = self.model.visual
+        if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None:
+            pooling = " with attentional pooling" if isinstance(visual, VisionTransformer) else ""
+            raise ValueError(
+                f"image tower {type(visual).__name__}{pooling} is not supported: expected open_clip's own "
+                "VisionTransformer with class-token or average pooling, such as ViT-B-16"
+            )
+
+    @property
+    def patch_hw(self) -> tuple[int, int]:
+        """Height and width of a patch, px."""
+        height, width = self.model.visual.patch_size
+        return height, width
+
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(N, C) float32 unit embeddings of N prompts; the tokenizer cuts those that are too long."""
+        batches = [list(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
+        device = self.model.visual.proj.device
+        with torch.inference_mode():
+            encoded = [self.model.encode_text(self.tokenizer(batch).to(device)).float() for batch in batches]
+            return F.normalize(torch.cat(encoded), dim=-1).cpu().numpy()
+
+    def encode_patches(self, pixels: NDArray[np.float32], variant: str) -> NDArray[np.float32]:
+        """(C, h, w) float32 unit embeddings of the patches of normalised `pixels` (3, h patch, w patch).
+
+        `variant` is a name in dense.DENSE.
+        """
+        visual = self.model.visual
+        grid_hw = tuple(side // patch for side, patch in zip(pixels.shape[1:], self.patch_hw, strict=True))
+        with torch.inference_mode():
+            batch = torch.from_numpy(pixels)[None].to(visual.proj)
+            tokens = dense_tokens(visual, batch, variant)  # 1 x (1 + h w) x C
+            patches = F.normalize(tokens[0, 1:].float(), dim=-1)  # h w x C
+            return patches.T.unflatten(1, grid_hw).contiguous().cpu().numpy()
+
+
+def load_backbone(
+    config: OvsegConfig, *, device: str = "auto", dtype: str = "auto", preset: str = "PRESET"
+) -> Backbone:
+    """Backbone of a config, from weights that are on this disk: nothing is fetched here.
+
+    `device` and `dtype` as in device.py. FileNotFoundError in one line if the weights are missing (it names
+    `preset` as what to download); ValueError on bad arguments, files that do not load and unsupported models.
+    """
+    torch_device = resolve_device(device)
+    torch_dtype = resolve_dtype(dtype, torch_device)
+    source = fetch_weights(config, download=False, preset=preset)
+    if source.startswith("local-dir:"):
+        name, settings = source, {}
+    else:
+        name, settings = config.model, _tag_settings(config, source)
+        text_cfg = open_clip.get_model_config(name)["text_cfg"]
+        if elsewhere := text_cfg.get("hf_model_name") or text_cfg.get("hf_tokenizer_name"):
+            raise ValueError(
+                f"{name} would fetch {elsewhere} as well, which is not pinned: expected an hf-hub: or local-dir: "
+                "model that brings its tokenizer"
+            )
+    try:
+        model = open_clip.create_model(name, require_pretrained=True, **settings)
+        tokenizer = open_clip.get_tokenizer(name)
+    except Exception as error:  # whatever open_clip, safetensors and tokenizers make of files that do not fit
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"cannot load {config.model} from {source}: {reason}") from error
+    preprocess = model.visual.preprocess_cfg
+    backbone = Backbone(
+        model=model.eval().requires_grad_(False),
+        tokenizer=tokenizer,
+        mean=tuple(preprocess["mean"]),
+        std=tuple(preprocess["std"]),
+        logit_scale=model.logit_scale.exp().item(),  # before the cast: bfloat16 is off by a percent
+    )
+    model.to(device=torch_device, dtype=torch_dtype)
+    log.info("loaded %s on %s in %s", config.model, torch_device, torch_dtype)
+    return backbone
+
+
+def fetch_weights(config: OvsegConfig, *, download: bool, preset: str = "PRESET") -> str:
+    """What open_clip loads: "local-dir:FOLDER", or the path of a .safetensors file for a bare open_clip name.
+
+    With `download`, missing files come from the Hugging Face hub (HF_HOME, HF_TOKEN, HF_ENDPOINT and
+    HF_HUB_OFFLINE hold); without, no network is touched. FileNotFoundError in one line if the weights are not
+    there (it names `preset` as what to download), ValueError on an unknown model or on pickled weights.
+    """
+    schema, _, rest = config.model.partition(":")
+    if not rest:
+        return str(_named_weights(config, download=download, preset=preset))
+    if schema == "builtin":
+        folder = builtin_folder(rest)
+    elif schema == "local-dir":
+        folder = checked_folder(Path(rest).expanduser())
+    elif schema == "hf-hub":
+        folder = hub_files(rest, config, (CONFIG_FILE, WEIGHTS_FILE), download=download, preset=preset)
+    else:
+        raise ValueError(f"ovseg.model is {config.model!r}, expected {MODEL_FORMS}")
+    return f"local-dir:{folder}"
+
+
+def _named_weights(config: OvsegConfig, *, download: bool, preset: str) -> Path:
+    """The .safetensors file of a bare open_clip name: a path, or a tag's file in the hub's cache."""
+    name, pretrained = config.model, config.pretrained
+    if name not in open_clip.list_models():
+        close = get_close_matches(name, open_clip.list_models(), n=5, cutoff=0.0)
+        raise ValueError(f"unknown open_clip model {name!r}; the nearest names: {', '.join(close)}")
+    tags = ", ".join(list_pretrained_tags_by_model(name)) or "none"
+    if pretrained is None:
+        raise ValueError(f"ovseg.pretrained is missing for {name}: give a .safetensors file or a tag: {tags}")
+    if pretrained.endswith(".safetensors"):
+        path = Path(pretrained).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"no weights file {path}")
+        return path
+    published = get_pretrained_cfg(name, pretrained)
+    if not published:
+        raise ValueError(
+            f"ovseg.pretrained is {pretrained!r}, expected a .safetensors file or a tag of {name}: {tags}"
+        )
+    repo, file = os.path.split(published["hf_hub"])
+    file = file or WEIGHTS_FILE
+    if not repo or not file.endswith(".safetensors"):
+        origin = published["hf_hub"] or published["url"]
+        raise ValueError(
+            f"{name} {pretrained!r} is published as a pickle ({origin}), refused as unsafe: "
+            f"set ovseg.model to hf-hub:ORG/REPO, a repository that holds {WEIGHTS_FILE}"
+        )
+    return hub_files(repo, config, (file,), download=download, preset=preset) / file
+
+
+def _tag_settings(config: OvsegConfig, weights: str) -> dict[str, Any]:
+    """open_clip arguments that load `weights` as its tag would: a file alone tells no mean, no activation."""
+    published = get_pretrained_cfg(config.model, config.pretrained)  # empty if no tag was given, but a file
+    return {
+        "pretrained": weights,
+        "force_quick_gelu": published.get("quick_gelu", False),
+        "force_preprocess_cfg": {key: published[key] for key in ("mean", "std") if key in published},
+    }

@@ -1,0 +1,77 @@
+"""The result of the step: patch logits -> label of every pixel and, label by label, its score.
+
+Planes of size (H, W) are made one at a time, so that a large picture with many labels stays in little memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class CoarseMap:
+    """Where the labels are, as dense CLIP sees it: L labels, (h, w) patches, C channels, (H, W) pixels."""
+
+    labels: tuple[str, ...]  # names exactly as given, background words last
+    label_map: NDArray[np.int32]  # (H, W) index into labels: argmax of the upsampled logits
+    logits: NDArray[np.float32]  # (L, h, w) cosine similarity x logit scale
+    embeddings: NDArray[np.float32]  # (C, h, w) unit dense image embeddings
+    text_embeddings: NDArray[np.float32]  # (L, C) unit
+    background: tuple[str, ...] = ()  # the labels (a subset) whose pixels become "other"
+
+    def __post_init__(self) -> None:
+        shapes = (len(self.labels), self.logits.shape, self.embeddings.shape, self.text_embeddings.shape)
+        count, (_, *grid_hw), (channels, *_), _ = shapes
+        if shapes != (count, (count, *grid_hw), (channels, *grid_hw), (count, channels)):
+            raise ValueError(
+                f"labels, logits, embeddings and text embeddings have the shapes {shapes}, "
+                "expected L, (L, h, w), (C, h, w) and (L, C)"
+            )
+        if not set(self.background) <= set(self.labels):
+            raise ValueError(f"background {self.background} must be among the labels {self.labels}")
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """(L, H, W) float32: softmax over labels of the bilinearly upsampled logits. Takes 4 L H W bytes."""
+        return np.stack(list(self.iter_scores()))
+
+    def iter_scores(self) -> Iterator[NDArray[np.float32]]:
+        """The planes of `scores`, (H, W) float32 each, in the order of `labels`."""
+        size_hw = self.label_map.shape
+        norm = _log_sum_exp(upsampled(self.logits, size_hw))
+        for plane in upsampled(self.logits, size_hw):
+            yield np.exp(plane - norm)
+
+
+def upsampled(logits: NDArray[np.float32], size_hw: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
+    """Planes (H, W) of `logits` (L, h, w): bilinear between the centres of the patches, constant outside."""
+    height, width = size_hw
+    for plane in logits:
+        yield cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def argmax_map(logits: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.int32]:
+    """(H, W) int32: which upsampled plane of `logits` (L, h, w) is highest; ties to the lower index."""
+    highest = np.full(size_hw, -np.inf, np.float32)
+    label_map = np.zeros(size_hw, np.int32)
+    for index, plane in enumerate(upsampled(logits, size_hw)):
+        np.putmask(label_map, plane > highest, index)
+        np.maximum(highest, plane, out=highest)
+    return label_map
+
+
+def _log_sum_exp(planes: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """log of the sum of exp over planes, each (H, W), with a running maximum so that nothing overflows."""
+    highest = next(planes).copy()
+    total = np.ones_like(highest)
+    for plane in planes:
+        above = np.maximum(highest, plane)
+        total *= np.exp(highest - above)
+        total += np.exp(plane - above)
+        highest = above
+    return highest + np.log(total)

@@ -1,0 +1,73 @@
+"""Where the weights lie: builtin name, folder or hub repository -> files on this disk, or what is missing.
+
+Only safetensors are read: a pickled checkpoint can run any code when it is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ovseg.config import OvsegConfig
+
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILE = "open_clip_model.safetensors"
+TOKENIZER_FILES = ("tokenizer*.json", "special_tokens_map.json", "vocab.json", "vocab.txt", "merges.txt")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+
+_BUILTIN = Path(__file__).parent / "weights"
+
+
+def builtin_folder(name: str) -> Path:
+    """Folder of a model that comes with the package; FileNotFoundError with the names there are."""
+    folder = _BUILTIN / name
+    if not (folder / CONFIG_FILE).is_file():
+        names = ", ".join(sorted(path.parent.name for path in _BUILTIN.glob(f"*/{CONFIG_FILE}"))) or "none"
+        raise FileNotFoundError(f"no builtin model {name!r} in this installation of ovseg; there is: {names}")
+    return checked_folder(folder)
+
+
+def checked_folder(folder: Path) -> Path:
+    """`folder` itself if it is an open_clip local-dir; else FileNotFoundError, or ValueError if pickled."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no model folder {folder}")
+    if not (folder / WEIGHTS_FILE).is_file():
+        pickled = ", ".join(sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES))
+        if pickled:
+            raise ValueError(
+                f"{folder} holds pickled weights ({pickled}), refused as unsafe: expected {WEIGHTS_FILE}"
+            )
+    missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"model folder {folder} lacks {', '.join(missing)}")
+    return folder
+
+
+def hub_files(repo: str, config: OvsegConfig, files: Sequence[str], *, download: bool, preset: str) -> Path:
+    """Folder in the hub's local cache that holds `files` of `repo`, with its tokenizer if it has one.
+
+    Without `download` no network is touched. FileNotFoundError in one line if the files are not here and
+    could not, or should not, be fetched.
+    """
+    from huggingface_hub import snapshot_download  # slow to import, and not needed for the other sources
+
+    where = f"{repo} ({', '.join(files)})"
+    size = f"about {config.download_mb} MB" if config.download_mb else "size not stated"
+    facts = f"{size}, licence {config.license or 'not stated'}"
+    patterns = [*files, *TOKENIZER_FILES]
+    reason = "the repository does not hold these files"
+    try:
+        folder = Path(
+            snapshot_download(
+                repo, revision=config.revision, allow_patterns=patterns, local_files_only=not download
+            )
+        )
+        if all((folder / name).is_file() for name in files):
+            return folder
+    except OSError as error:  # the hub's own errors, those of the network, a full disk
+        reason = str(error).strip().split("\n")[0]
+    if download:
+        raise FileNotFoundError(f"could not fetch {where}, {facts}: {reason}")
+    raise FileNotFoundError(
+        f"not on this disk: {where}, {facts}; fetch it once with `emerseg download {preset}`"
+    )

@@ -1,0 +1,6 @@
+"""A procedural picture-book world with exact ground truth: `scene(seed)` draws it, `toyworld.train` teaches it to small models."""
+
+from toyworld.scene import Scene, scene
+from toyworld.vocabulary import HELD_OUT, KINDS, SYNONYMS
+
+__all__ = ["HELD_OUT", "KINDS", "SYNONYMS", "Scene", "scene"]

@@ -1,0 +1,72 @@
+"""Sentences about a scene, or about a part of one: they name a random part of what is visible, in several forms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from toyworld.vocabulary import GROUNDS, SKY, SYNONYMS
+
+LEADS = ("", "", "a picture of ", "a drawing of ", "there is ", "a scene with ", "an illustration of ", "we see ")
+CLOSINGS = ("", "", "", " in a picture book", " in a small world")
+FULL_NAME, SYNONYM = 0.67, 0.25  # how often a region goes by its full name, and how often its kind by a synonym
+
+
+class Caption(NamedTuple):
+    """A sentence and what it claims."""
+
+    text: str
+    mentions: frozenset[str]  # full names and kinds said, synonyms resolved: true of a picture that shows them all
+
+
+def describe(names: Sequence[str], kinds: Sequence[str], rng: np.random.Generator) -> Caption:
+    """One sentence about the regions of a picture.
+
+    names, kinds: the visible regions, full names ("red striped boat") and bare words ("boat"), same length, at least one.
+    A random subset is named, each by its full name, its kind, or a synonym; with or without the ground and the sky.
+    """
+    regions = list(zip(names, kinds, strict=True))
+    objects = [region for region in regions if region[1] not in GROUNDS and region[1] != SKY]
+    grounds = [region for region in regions if region[1] in GROUNDS]
+    skies = [region for region in regions if region[1] == SKY]
+    mentions: set[str] = set()
+
+    def word(region: tuple[str, str]) -> str:
+        name, kind = region
+        said = name if rng.random() < FULL_NAME else kind
+        mentions.add(said)
+        if kind in SYNONYMS and rng.random() < SYNONYM:
+            said = said.removesuffix(kind) + SYNONYMS[kind][rng.integers(len(SYNONYMS[kind]))]
+        return said
+
+    chosen = [objects[i] for i in rng.permutation(len(objects))[: rng.integers(1, len(objects) + 1)]] if objects else []
+    things = [word(region) for region in chosen]
+    ground = word(grounds[0]) if grounds and (rng.random() < 0.6 or not (chosen or skies)) else ""
+    sky = word(skies[0]) if skies and (rng.random() < 0.5 or not (chosen or ground)) else ""
+    return Caption(_sentence(things, ground, sky, rng), frozenset(mentions))
+
+
+def _sentence(things: list[str], ground: str, sky: str, rng: np.random.Generator) -> str:
+    form = rng.integers(4)
+    if form == 0:  # a bare list of words, as users type labels
+        return ", ".join(filter(None, (*things, ground, sky)))
+    said = _join([_with_article(thing) for thing in things])
+    heaven = _with_article(sky) if sky else ""
+    if form == 1 and said and (ground or sky):
+        return f"{_join(list(filter(None, (ground, heaven))))} with {said}"
+    lead, closing = LEADS[rng.integers(len(LEADS))], CLOSINGS[rng.integers(len(CLOSINGS))]
+    if not said:
+        return lead + (f"{ground} under {heaven}" if ground and sky else ground or heaven) + closing
+    where = f" {('on', 'over', 'in front of')[rng.integers(3)]} {ground}" if ground else ""
+    above = f" {('under', 'below')[rng.integers(2)]} {heaven}" if sky else ""
+    return lead + said + where + above + closing
+
+
+def _with_article(words: str) -> str:
+    return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def _join(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1] if items else ""

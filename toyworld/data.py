@@ -1,0 +1,74 @@
+"""Scenes drawn once and kept on disk: pictures and label maps as memory-mapped arrays, names as JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from toyworld.captions import Caption, describe
+from toyworld.scene import SIZE, scene
+
+MIN_SHARE = 0.012  # of a crop's pixels: what is smaller is not named
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class SceneCache:
+    """Many scenes; index i belongs to seed first_seed + i."""
+
+    images: np.ndarray  # (N, 256, 256, 3) uint8, memory-mapped
+    label_maps: np.ndarray  # (N, 256, 256) uint8, memory-mapped
+    names: list[list[str]]  # per scene and region
+    kinds: list[list[str]]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def crop(self, index: int, side: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Caption, frozenset[str]]:
+        """A random square of `side` px of a scene, mirrored half of the time, resized to `size`.
+
+        Returns the picture (size, size, 3) uint8, a caption of what the square shows, and all names and kinds it shows.
+        """
+        y, x = rng.integers(0, SIZE - side + 1, 2)
+        image = self.images[index, y : y + side, x : x + side]
+        counts = np.bincount(self.label_maps[index, y : y + side, x : x + side].ravel())
+        visible = np.flatnonzero(counts > MIN_SHARE * side * side)
+        names, kinds = [self.names[index][i] for i in visible], [self.kinds[index][i] for i in visible]
+        if rng.random() < 0.5:
+            image = image[:, ::-1]
+        if side != size:
+            image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
+        return np.ascontiguousarray(image), describe(names, kinds, rng), frozenset(names) | frozenset(kinds)
+
+
+def scene_cache(folder: Path, first_seed: int, count: int) -> SceneCache:
+    """Load the scenes first_seed … first_seed + count − 1, drawing them into `folder` first where they are not there yet."""
+    target = folder / f"scenes-{first_seed}-{count}"
+    if not (target / "names.json").exists():
+        _draw_all(target, first_seed, count)
+    names, kinds = json.loads((target / "names.json").read_text())
+    return SceneCache(np.load(target / "images.npy", mmap_mode="r"), np.load(target / "labels.npy", mmap_mode="r"), names, kinds)
+
+
+def _draw_all(target: Path, first_seed: int, count: int) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    images = np.lib.format.open_memmap(target / "images.npy", "w+", np.uint8, (count, SIZE, SIZE, 3))
+    labels = np.lib.format.open_memmap(target / "labels.npy", "w+", np.uint8, (count, SIZE, SIZE))
+    names, kinds = [], []
+    with ProcessPoolExecutor(max(1, (os.cpu_count() or 1))) as pool:
+        for i, drawn in enumerate(pool.map(scene, range(first_seed, first_seed + count), chunksize=64)):
+            images[i], labels[i] = drawn.image, drawn.label_map
+            names.append(drawn.names)
+            kinds.append(drawn.kinds)
+            if (i + 1) % 1000 == 0:
+                log.info("drew %d of %d scenes", i + 1, count)
+    images.flush()
+    labels.flush()
+    (target / "names.json").write_text(json.dumps([names, kinds]))  # last: its presence says that the rest is complete

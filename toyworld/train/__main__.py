@@ -1,0 +1,34 @@
+"""Command line of the trainers; see `python -m toyworld.train --help`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from toyworld.data import scene_cache
+from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m toyworld.train", description="Train an embedded model on the toy world.")
+    parser.add_argument("model", choices=("vae", "clip", "unet"), help="unet needs a trained vae in the same --runs folder")
+    parser.add_argument("--minutes", type=float, help="training time in all, resumed runs included (default: the model's own)")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --runs")
+    parser.add_argument("--scenes", type=int, default=12_000, help="training scenes to draw, about 260 kB each on disk")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where scenes, checkpoints, logs and weights go")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+    trainer = importlib.import_module(f"toyworld.train.{arguments.model}")
+    schedule = trainer.SCHEDULE if arguments.minutes is None else replace(trainer.SCHEDULE, minutes=arguments.minutes)
+    train_scenes = scene_cache(arguments.runs / "cache", TRAIN_SEEDS.start, arguments.scenes)
+    validation = scene_cache(arguments.runs / "cache", VALIDATION_SEEDS.start, 400)
+    run, weights = arguments.runs / arguments.model, arguments.runs / "weights"
+    trainer.train(train_scenes, validation, schedule, run, weights, resume=arguments.resume)
+
+
+if __name__ == "__main__":
+    main()
