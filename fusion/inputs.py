@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,26 +26,24 @@ class ImageFile:
         return [stat.st_size, stat.st_mtime_ns]
 
 
-def find_images(inputs: Sequence[str | Path], *, outside: Path | None = None) -> list[Path]:
+def find_images(inputs: Sequence[str | Path], *, outside: Sequence[Path] = ()) -> list[Path]:
     """Absolute paths of the images that `inputs` name: in the order given, each once.
 
-    A file counts whatever its suffix, a folder stands for all files in it, at any depth, that have one of SUFFIXES and are
-    not hidden, sorted by path; what is no existing path is tried as a glob (`photos/**/*.jpg`). Nothing in the folder
-    `outside` is found by folder or glob, so that outputs are never taken for inputs.
+    A file counts whatever its suffix; a folder stands for all files in it, at any depth, that have one of SUFFIXES and are
+    not hidden, sorted by path; what is no existing path is tried as a glob (`photos/**/*.jpg`). Folders and globs find
+    nothing in the folders `outside`, so that outputs are never taken for inputs.
 
     Raises FileNotFoundError on an input that matches nothing, ValueError on a folder without images.
     """
+    barred = [Path(os.path.abspath(folder)) for folder in outside]
     found: dict[Path, None] = {}
     for given in inputs:
-        paths = _matches(str(given))
-        here: list[Path] = []
-        for path in paths:
-            here += _in_folder(path, outside) if path.is_dir() else [path]
-        if [str(path) for path in paths] != [str(given)] and outside is not None:
-            here = [path for path in here if not _is_inside(path, outside)]
-        if not here:
+        paths = [Path(os.path.abspath(path)) for path in _expand(Path(given).expanduser())]
+        if not Path(given).expanduser().is_file():
+            paths = [path for path in paths if not any(path.is_relative_to(folder) for folder in barred)]
+        if not paths:
             raise ValueError(f"no images in {given}: expected files ending in {', '.join(SUFFIXES)}")
-        found.update(dict.fromkeys(Path(os.path.abspath(path)) for path in here))
+        found.update(dict.fromkeys(paths))
     return list(found)
 
 
@@ -78,33 +77,24 @@ def common_names(paths: Sequence[Path]) -> list[str]:
     return [path.relative_to(root).as_posix() for path in paths]
 
 
-def _matches(given: str) -> list[Path]:
-    path = Path(given).expanduser()
-    if path.exists():
-        return [path]
-    matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
+def _expand(given: Path) -> list[Path]:
+    """The files that an input stands for."""
+    if given.is_dir():
+        walked = [Path(parent, file) for parent, _, files in os.walk(given) for file in files]
+        return sorted(path for path in walked if _is_picture(path.relative_to(given)))
+    if given.exists():
+        return [given]
+    matches = [Path(match) for match in sorted(glob.glob(str(given), recursive=True))]
     if not matches:
-        kind = "file matches" if glob.has_magic(given) else "such file or folder:"
-        raise FileNotFoundError(f"no {kind} {given}")
-    return matches
+        raise FileNotFoundError(f"no file {'matches' if glob.has_magic(str(given)) else 'or folder'} {given}")
+    return [file for match in matches for file in _expand(match)]
 
 
-def _in_folder(folder: Path, outside: Path | None) -> list[Path]:
-    """Visible image files below `folder`, sorted."""
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and not _is_same(Path(parent, name), outside)]
-        found += [Path(parent, file) for file in files if _is_visible_image(file)]
-    return sorted(found)
+def _is_picture(path: Path) -> bool:
+    """Has an image's suffix and no hidden part; `path` is relative to the folder it was found in."""
+    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
-def _is_visible_image(file: str) -> bool:
-    return not file.startswith(".") and file.lower().endswith(SUFFIXES)
-
-
-def _candidates(stem: str) -> Iterable[str]:
+def _candidates(stem: str) -> Iterator[str]:
     yield stem
-    number = 2
-    while True:
-        yield f"{stem}-{number}"
-        number += 1
+    yield from (f"{stem}-{number}" for number in itertools.count(2))

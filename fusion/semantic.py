@@ -22,7 +22,8 @@ def semantic_png(label_map: NDArray[np.int32], colors: Sequence[RGB]) -> bytes:
     if len(colors) > MAX_PALETTE_LABELS:
         picture = Image.fromarray(label_map.astype(np.uint16))
     else:
-        picture = Image.fromarray(label_map.astype(np.uint8), mode="P")
+        picture = Image.fromarray(label_map.astype(np.uint8))
+        # putpalette turns 8-bit grey into a palette picture of the same values
         picture.putpalette([0, 0, 0, *(channel for color in colors for channel in color)])
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")

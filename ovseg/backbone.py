@@ -94,12 +94,6 @@ def load_backbone(
         name, settings = source, {}
     else:
         name, settings = config.model, _tag_settings(config, source)
-        text_cfg = open_clip.get_model_config(name)["text_cfg"]
-        if elsewhere := text_cfg.get("hf_model_name") or text_cfg.get("hf_tokenizer_name"):
-            raise ValueError(
-                f"{name} would fetch {elsewhere} as well, which is not pinned: expected an hf-hub: or local-dir: "
-                "model that brings its tokenizer"
-            )
     try:
         model = open_clip.create_model(name, require_pretrained=True, **settings)
         tokenizer = open_clip.get_tokenizer(name)
@@ -135,6 +129,7 @@ def fetch_weights(config: OvsegConfig, *, download: bool, preset: str = "PRESET"
         folder = checked_folder(Path(rest).expanduser())
     elif schema == "hf-hub":
         folder = hub_files(rest, config, (CONFIG_FILE, WEIGHTS_FILE), download=download, preset=preset)
+        folder = checked_folder(folder)
     else:
         raise ValueError(f"ovseg.model is {config.model!r}, expected {MODEL_FORMS}")
     return f"local-dir:{folder}"
@@ -146,6 +141,9 @@ def _named_weights(config: OvsegConfig, *, download: bool, preset: str) -> Path:
     if name not in open_clip.list_models():
         close = get_close_matches(name, open_clip.list_models(), n=5, cutoff=0.0)
         raise ValueError(f"unknown open_clip model {name!r}; the nearest names: {', '.join(close)}")
+    text_cfg = open_clip.get_model_config(name)["text_cfg"]
+    if elsewhere := text_cfg.get("hf_model_name") or text_cfg.get("hf_tokenizer_name"):
+        raise ValueError(f"{name} needs {elsewhere} as well: give it as hf-hub:ORG/REPO, with all its files")
     tags = ", ".join(list_pretrained_tags_by_model(name)) or "none"
     if pretrained is None:
         raise ValueError(f"ovseg.pretrained is missing for {name}: give a .safetensors file or a tag: {tags}")

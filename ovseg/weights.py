@@ -5,6 +5,7 @@ Only safetensors are read: a pickled checkpoint can run any code when it is load
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,14 @@ def checked_folder(folder: Path) -> Path:
     missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"model folder {folder} lacks {', '.join(missing)}")
+    try:
+        text_cfg = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / CONFIG_FILE} is no open_clip config: {error!r}") from None
+    if "hf_model_name" in text_cfg:  # open_clip would look for that model on the hub
+        raise ValueError(
+            f"{folder} has the text tower of {text_cfg['hf_model_name']}, expected open_clip's own"
+        )
     return folder
 
 
