@@ -1,4 +1,4 @@
-"""Where masks get their words: class-agnostic masks and a coarse map in, labelled segmentation and its files out.
+"""Where masks get their words: class-agnostic masks + a coarse map in, labelled segmentation and its files out.
 
 Names are imported on first use, so that `import fusion` stays light (no torch, no diffusers, no open_clip).
 """

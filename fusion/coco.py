@@ -6,7 +6,6 @@ One annotation per connected component of a thing (8-connectivity: corners touch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from scipy.ndimage import find_objects
 from fusion.components import connected_components
 from fusion.overlap import contingency
 from fusion.palette import label_colors
+from fusion.versions import own_version
 from ovseg.labels import Label
 
 if TYPE_CHECKING:
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 DIGITS = 6  # decimals of the scores in the files
 
 
-def annotations(segmentation: Segmentation, labels: Sequence[Label]) -> list[dict[str, Any]]:
+def annotate(segmentation: Segmentation, labels: Sequence[Label]) -> list[dict[str, Any]]:
     """The regions of `segmentation` by category, then in reading order; without `id` and `image_id`.
 
-    Each has category_id, segmentation (RLE, column-major, `counts` as text), area (px of the decoded mask), bbox (xywh, px),
-    iscrowd 0, and the evidence: score (mean over its pixels), share and margin (means over its pixels of their masks'),
-    runner_up (of its largest mask) and mask_ids. Masks of another label whose crumbs were absorbed do not count.
+    Each has category_id, segmentation (RLE, column-major, `counts` as text), area (px of the decoded mask),
+    bbox (xywh, px), iscrowd 0, and the evidence: score (mean over its pixels), share and margin (means over
+    its pixels of their masks'), runner_up (of its largest mask) and mask_ids. Masks of another label whose
+    crumbs were absorbed do not count.
 
     `labels` must be those of the segmentation, in the same order: ValueError otherwise.
     """
@@ -69,11 +70,13 @@ def annotations(segmentation: Segmentation, labels: Sequence[Label]) -> list[dic
 def encode_region(regions: NDArray[np.int32], region: int, box: tuple[slice, slice]) -> dict[str, Any]:
     """pycocotools RLE of the pixels of `regions` (H, W) that are `region`, all of which lie in `box` (rows, columns).
 
-    The same as `encode(np.asfortranarray(regions == region))`, without a pass over the whole picture for every region.
+    The same as `encode(np.asfortranarray(regions == region))`, without a pass over the whole picture for
+    every region.
     """
     height, width = regions.shape
     rows, columns = box
-    inside = np.pad(regions[box] == region, ((1, 1), (0, 0))).T.astype(np.int8)  # columns of the box, an empty px around
+    # The box column by column: w x (h + 2)
+    inside = np.pad(regions[box] == region, ((1, 1), (0, 0))).T.astype(np.int8)  # an empty px at both ends
     column, row = np.nonzero(np.diff(inside, axis=1))  # where runs of pixels start and end, by turns
     changes = (columns.start + column) * height + rows.start + row  # in the column-major picture
     starts, ends = changes[::2], changes[1::2]
@@ -104,20 +107,19 @@ def image_entry(image_id: int, file_name: str, size_hw: tuple[int, int]) -> dict
 
 def info() -> dict[str, Any]:
     """What made the file. No date: the same run gives the same bytes."""
-    return {"description": "Open-vocabulary segmentation: EmerDiff masks, labelled by dense CLIP", "version": version("emerseg")}
+    return {
+        "description": "Open-vocabulary segmentation: EmerDiff masks, labelled by dense CLIP",
+        "version": own_version(),
+    }
 
 
-def document(
-    images: list[dict[str, Any]], found: list[dict[str, Any]], named: list[dict[str, Any]]
-) -> dict[str, Any]:
+def document(images: list[dict[str, Any]], found: list[dict[str, Any]], named: list[dict[str, Any]]) -> dict[str, Any]:
     """The COCO file of these images, annotations and categories."""
     return {"info": info(), "licenses": [], "images": images, "annotations": found, "categories": named}
 
 
-def _regions(
-    label_map: NDArray[np.int32], labels: Sequence[Label]
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """(regions (H, W) int32, label ids (R,)): components, where all those of one stuff label carry the first one's id."""
+def _regions(label_map: NDArray[np.int32], labels: Sequence[Label]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """(regions (H, W) int32, label ids (R,)): components, but all those of one stuff label carry the first one's id."""
     components, component_labels = connected_components(label_map)
     merged = np.arange(len(component_labels), dtype=np.int32)
     for index, label in enumerate(labels, start=1):

@@ -1,6 +1,7 @@
 """Connected components of a label map, and their clean-up: crumbs are absorbed by the label around them.
 
-Pixels that touch at a side or at a corner (8-connectivity) are one component, so that a thin slanted line stays whole.
+Pixels that touch at a side or at a corner (8-connectivity) are one component, so that a thin slanted line
+stays whole.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _CORNERS_TOUCH = 2  # skimage's name for 8-connectivity
 
 
 def connected_components(label_map: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """(components (H, W) int32, labels (N,) int32): ids 0 … N-1 in the order of their first pixel, and each one's label.
+    """(components (H, W) int32, labels (N,) int32): ids 0 … N-1 by first pixel in reading order, and their labels.
 
     Every value of `label_map` (H, W), 0 as well, has components of its own.
     """
@@ -29,10 +30,10 @@ def connected_components(label_map: NDArray[np.int32]) -> tuple[NDArray[np.int32
 def absorb_small(label_map: NDArray[np.int32], min_area: int) -> NDArray[np.int32]:
     """`label_map` (H, W) without components of fewer than `min_area` px; every pixel keeps exactly one label.
 
-    The smallest component goes first (of equal ones the first in reading order): it takes the label with which it shares
-    the longest border (pixel sides; of equal ones the lower label) and is one with those neighbours from then on. So crumbs
-    grow together or vanish until none is left, or until one component is the whole map. 0 absorbs and is absorbed as any
-    label.
+    The smallest component goes first (of equal ones the first in reading order): it takes the label with
+    which it shares the longest border (pixel sides; of equal ones the lower label) and is one with those
+    neighbours from then on. So crumbs grow together or vanish until none is left, or until one component is
+    the whole map. 0 absorbs and is absorbed as any label.
     """
     components, component_labels = connected_components(label_map)
     areas = np.bincount(components.ravel()).tolist()

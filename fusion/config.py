@@ -1,4 +1,4 @@
-"""Settings of the fusion step: a preset's `fusion` section in, a checked `FusionConfig` out."""
+"""Settings of the fusion step: a preset's `fusion` section in, a checked `FusionConfig` out; and the choices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-FUSE_RULES = ("overlap", "embedding")  # the functions are in fuse.py; kept apart so that this file needs nothing heavy
+FUSE_RULES = ("overlap", "embedding")  # how a mask gets its label; the functions are in pipeline.py
+
+DIFFUSION_SOURCES = ("emerdiff", "naive")  # masks that need the diffusion model
+CONTROL_SOURCES = ("slic", "grid")  # as many superpixels or cells as there would be clusters
+NO_MASKS = "none"  # CLIP alone: each label's region of the coarse map is a mask
+MASK_SOURCES = (*DIFFUSION_SOURCES, *CONTROL_SOURCES, NO_MASKS)
+
+PROTOCOLS = ("open", "bound")  # of evaluation: words in, mIoU out; quality of the masks alone
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,11 @@ class FusionConfig:
             ("fuse", self.fuse in FUSE_RULES, f"one of {', '.join(FUSE_RULES)}"),
             ("min_score", _is_share(self.min_score), "a number from 0 to 1"),
             ("min_margin", _is_share(self.min_margin), "a number from 0 to 1"),
-            ("min_area", type(self.min_area) is int and self.min_area >= 0, "a whole number of pixels from 0"),
+            (
+                "min_area",
+                type(self.min_area) is int and self.min_area >= 0,
+                "a whole number of pixels from 0",
+            ),
         )
         for name, ok, expected in rows:
             if not ok:
@@ -37,6 +48,13 @@ class FusionConfig:
         if unknown:
             raise ValueError(f"unknown fusion setting {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
         return cls(**values)
+
+
+def check_source(source: str) -> str:
+    """`source` itself if it is one of MASK_SOURCES; ValueError with the choices otherwise."""
+    if source not in MASK_SOURCES:
+        raise ValueError(f"masks is {source!r}, expected one of {', '.join(MASK_SOURCES)}")
+    return source
 
 
 def _is_share(value: object) -> bool:

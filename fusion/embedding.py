@@ -15,10 +15,13 @@ def mask_similarities(
 ) -> NDArray[np.float32]:
     """(K, L) float32 cosine between each mask's mean dense embedding and each label's text embedding.
 
-    `mask_map` (H, W) with ids 0 … K-1; `embeddings` (C, h, w) on the patch grid; `text_embeddings` (L, C) unit. A patch
-    counts for a mask by the share of its area that the mask covers. A mask without a pixel gets zeros.
+    `mask_map` (H, W) with ids 0 … K-1; `embeddings` (C, h, w) on the patch grid; `text_embeddings` (L, C)
+    unit. A patch counts for a mask by the share of its area that the mask covers. A mask without a pixel gets
+    zeros.
     """
-    weights = np.stack([_patch_shares(mask_map == mask, embeddings.shape[1:]) for mask in range(num_masks)])  # K x h x w
+    weights = np.stack(
+        [_patch_shares(mask_map == mask, embeddings.shape[1:]) for mask in range(num_masks)]
+    )  # K x h x w
     means = np.tensordot(weights, embeddings, axes=([1, 2], [1, 2]))  # K x C; its length does not matter for a cosine
     lengths = np.linalg.norm(means, axis=1, keepdims=True)
     return (means / np.where(lengths > 0, lengths, 1)) @ text_embeddings.T
@@ -27,4 +30,5 @@ def mask_similarities(
 def _patch_shares(inside: NDArray[np.bool_], grid_hw: tuple[int, ...]) -> NDArray[np.float32]:
     """(h, w) float32 in 0..1: how much of each patch of the grid lies in the mask (H, W)."""
     height, width = grid_hw
-    return cv2.resize(inside.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    shares = cv2.resize(inside.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    return shares.astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""Pictures of any common kind → (H, W, 3) uint8 RGB as a viewer would show them: rotated by EXIF, on white, scaled to 8 bits."""
+"""Pictures of any common kind → (H, W, 3) uint8 RGB, as a viewer shows them: rotated by EXIF, on white, 8 bits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _WHITE = (255, 255, 255, 255)
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of an image file: EXIF rotation applied, first frame, transparency on white, 16 bits scaled to 8.
+    """(H, W, 3) uint8 RGB of an image file: rotated by EXIF, first frame, transparency on white, 16 bits scaled.
 
-    Raises FileNotFoundError on a missing file, and ValueError with path and reason on one that is no image, that is
-    truncated, or that has more pixels than Pillow's guard against decompression bombs lets pass.
+    Raises FileNotFoundError on a missing file, and ValueError with path and reason on one that is no image,
+    that is truncated, or that has more pixels than Pillow's guard against decompression bombs lets pass.
     """
     path = Path(path)
     if not path.is_file():
@@ -27,12 +27,12 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
             warnings.simplefilter("ignore")  # large pictures and odd metadata are fine as long as they decode
             return _to_rgb(ImageOps.exif_transpose(picture))
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is not an image that Pillow can read") from None
+        raise ValueError(f"{path}: not an image, or of a kind that Pillow cannot read") from None
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} is too large: {error}") from None
+        raise ValueError(f"{path}: too large: {error}") from None
     except Exception as error:  # decoders of damaged files raise almost anything: OSError, SyntaxError, IndexError, …
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} cannot be decoded: {reason}") from error
+        raise ValueError(f"{path}: cannot be decoded: {reason}") from error
 
 
 def as_rgb(image: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -9,7 +9,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+    ".jp2",
+    ".avif",
+)
 
 
 @dataclass(frozen=True)
@@ -29,9 +42,10 @@ class ImageFile:
 def find_images(inputs: Sequence[str | Path], *, outside: Sequence[Path] = ()) -> list[Path]:
     """Absolute paths of the images that `inputs` name: in the order given, each once.
 
-    A file counts whatever its suffix; a folder stands for all files in it, at any depth, that have one of SUFFIXES and are
-    not hidden, sorted by path; what is no existing path is tried as a glob (`photos/**/*.jpg`). Folders and globs find
-    nothing in the folders `outside`, so that outputs are never taken for inputs.
+    A file counts whatever its suffix; a folder stands for all files in it, at any depth, that have one of
+    SUFFIXES and are not hidden, sorted by path; what is no existing path is tried as a glob
+    (`photos/**/*.jpg`). Folders and globs find nothing in the folders `outside`, so that outputs are never
+    taken for inputs.
 
     Raises FileNotFoundError on an input that matches nothing, ValueError on a folder without images.
     """
@@ -50,8 +64,9 @@ def find_images(inputs: Sequence[str | Path], *, outside: Sequence[Path] = ()) -
 def name_outputs(paths: Iterable[Path], known: Mapping[Path, str]) -> list[ImageFile]:
     """Give every path a unique output name: the one it has in `known`, else its stem, else stem-2, stem-3, …
 
-    Names differ in more than upper and lower case, for file systems that do not tell them apart. The same paths always get
-    the same names, and a stem that only one file has is never changed by the numbers of others.
+    Names differ in more than upper and lower case, for file systems that do not tell them apart. The same
+    paths always get the same names, and a stem that only one file has is never changed by the numbers of
+    others.
     """
     paths = list(paths)
     new = [path for path in paths if path not in known]
@@ -69,7 +84,7 @@ def name_outputs(paths: Iterable[Path], known: Mapping[Path, str]) -> list[Image
 
 
 def common_names(paths: Sequence[Path]) -> list[str]:
-    """File names for a COCO file: each path relative to the deepest folder that holds them all, with forward slashes."""
+    """File names for a COCO file: each path relative to the deepest folder that holds them all, with slashes."""
     try:
         root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
     except ValueError:  # on two Windows drives

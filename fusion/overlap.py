@@ -1,4 +1,4 @@
-"""The overlap vote (the default rule): two label maps → how they share their pixels → the labels of each mask, best first.
+"""The overlap vote, the default rule: two label maps → how they share their pixels → labels of each mask, best first.
 
 Both maps are read once: pixels are counted by the pair of ids that they carry, never mask by mask.
 """
@@ -26,7 +26,8 @@ def mean_scores(
 ) -> NDArray[np.float64]:
     """(K, L) float64: the mean of every score plane (H, W) inside every mask; 0 for a mask without a pixel.
 
-    `areas` (K,) are the masks' pixels. Planes are taken one at a time, so L of them never lie in memory at once.
+    `areas` (K,) are the masks' pixels. Planes are taken one at a time, so L of them never lie in memory at
+    once.
     """
     flat = mask_map.ravel()
     sums = [np.bincount(flat, weights=plane.ravel(), minlength=len(areas)) for plane in planes]
@@ -38,4 +39,6 @@ def rank_labels(counts: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArr
 
     `counts` and `scores` are (K, L): pixels and mean score of every label inside every mask.
     """
-    return np.lexsort((-scores, -counts), axis=-1)  # the last key sorts first; a stable sort keeps the lower index first
+    return np.lexsort(
+        (-scores, -counts), axis=-1
+    )  # the last key sorts first; a stable sort keeps the lower index first

@@ -1,4 +1,4 @@
-"""Colours of the labels: as many distinct, evenly bright ones as asked for, always the same, or those the user chose."""
+"""Colours of the labels: as many distinct ones as asked for, always the same, or those that the user chose."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from ovseg.labels import Label
 RGB = tuple[int, int, int]  # 0..255
 
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))  # successive hues are far apart, however many follow
-_TONES = ((0.72, 0.16), (0.60, 0.20), (0.83, 0.13), (0.50, 0.15))  # (lightness, chroma), used round after round
-_HUES_PER_TONE = 12
+_TONES = (
+    (0.72, 0.17),
+    (0.55, 0.19),
+    (0.86, 0.11),
+    (0.42, 0.12),
+)  # (lightness, chroma), used round after round
+_HUES_PER_TONE = 8  # at least 32 degrees apart
 _FIRST_HUE = 0.45  # radians; a warm red-orange
 
 
@@ -32,7 +37,7 @@ def _color(index: int) -> RGB:
 
 
 def _oklch_to_rgb(lightness: float, chroma: float, hue: float) -> RGB:
-    """sRGB of an OKLCH colour (B. Ottosson, "A perceptual color space for image processing", 2020), clipped to the gamut."""
+    """sRGB of an OKLCH colour, clipped to the gamut (B. Ottosson, "A perceptual color space for image processing")."""
     a, b = chroma * math.cos(hue), chroma * math.sin(hue)
     long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
     medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3

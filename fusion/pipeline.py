@@ -1,4 +1,4 @@
-"""The recipe of the fusion step: class-agnostic masks + a coarse map of the words → `Segmentation`, with its evidence."""
+"""The recipe of the fusion step: class-agnostic masks + coarse map of the words → `Segmentation` with its evidence."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ DEFAULT_CONFIG = FusionConfig()
 def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG) -> Segmentation:
     """Give every mask one of the coarse map's labels, or "other".
 
-    By `config.fuse` a mask takes the label that covers most of its pixels (`overlap`: ties to the higher mean score, then the
-    lower index), or the one whose text embedding is nearest to its mean dense embedding (`embedding`). The evidence is the
-    same for both rules: shares are shares of pixels, so that with `embedding` a margin below 0 says that the pixels disagree.
-    Masks won by a background word, and masks below `config.min_score` or `config.min_margin`, become 0 = "other"; then
-    components smaller than `config.min_area` are absorbed by the label around them.
+    By `config.fuse` a mask takes the label that covers most of its pixels (`overlap`: ties to the higher mean
+    score, then the lower index), or the one whose text embedding is nearest to its mean dense embedding
+    (`embedding`). The evidence is the same for both rules: shares are shares of pixels, so that with
+    `embedding` a margin below 0 says that the pixels disagree. Masks won by a background word, and masks
+    below `config.min_score` or `config.min_margin`, become 0 = "other"; then components smaller than
+    `config.min_area` are absorbed by the label around them.
 
     Raises ValueError if masks and coarse map are not of one size.
     """
@@ -43,7 +44,8 @@ def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG)
     winners = ranking[:, 0]
     if config.fuse == "embedding":
         winners = np.argmax(
-            mask_similarities(masks.label_map, masks.num_masks, coarse.embeddings, coarse.text_embeddings), axis=1
+            mask_similarities(masks.label_map, masks.num_masks, coarse.embeddings, coarse.text_embeddings),
+            axis=1,
         )
     segments = tuple(
         _segment(mask, int(winners[mask]), ranking[mask], counts[mask], scores[mask], coarse, config)

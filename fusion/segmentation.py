@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.coco import annotations, categories, document, image_entry
+from fusion.coco import annotate, categories, document, image_entry
 from fusion.images import as_rgb
 from fusion.palette import label_colors
 from fusion.render import draw_overlay
@@ -52,13 +52,14 @@ class Segmentation:
         """COCO instances of this one picture: info, licenses, images, annotations, categories.
 
         `labels` (the ones asked for, as `Label`) say which are stuff and which colour they have; ids start at
-        `first_annotation_id`. See `fusion.coco.annotations` for the fields. ValueError if `labels` are not `self.labels`.
+        `first_annotation_id`. See `fusion.coco.annotate` for the fields. ValueError if `labels` are not
+        `self.labels`.
         """
         full = as_labels(self.labels if labels is None else labels)
         height, width = self.label_map.shape
         found = [
             {"id": first_annotation_id + index, "image_id": image_id, **annotation}
-            for index, annotation in enumerate(annotations(self, full))
+            for index, annotation in enumerate(annotate(self, full))
         ]
         return document([image_entry(image_id, file_name, (height, width))], found, categories(full))
 
@@ -67,7 +68,8 @@ class Segmentation:
     ) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB: the picture with coloured regions, outlines and a legend of the labels that are present.
 
-        `labels` as for `to_coco` (for their colours). ValueError if `image` is not of this segmentation's size.
+        `labels` as for `to_coco` (for their colours). ValueError if `image` is not of this segmentation's
+        size.
         """
         full = as_labels(self.labels if labels is None else labels)
         return draw_overlay(as_rgb(image), self.label_map, self.labels, label_colors(full))

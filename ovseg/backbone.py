@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-import torch.nn.functional as F  # noqa: N812  (its usual name)
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.transformer import VisionTransformer
@@ -154,9 +154,7 @@ def _named_weights(config: OvsegConfig, *, download: bool, preset: str) -> Path:
         return path
     published = get_pretrained_cfg(name, pretrained)
     if not published:
-        raise ValueError(
-            f"ovseg.pretrained is {pretrained!r}, expected a .safetensors file or a tag of {name}: {tags}"
-        )
+        raise ValueError(f"ovseg.pretrained is {pretrained!r}, expected a .safetensors file or a tag of {name}: {tags}")
     repo, file = os.path.split(published["hf_hub"])
     file = file or WEIGHTS_FILE
     if not repo or not file.endswith(".safetensors"):

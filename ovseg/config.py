@@ -58,9 +58,7 @@ class OvsegConfig:
         known = [field.name for field in fields(cls)]
         unknown = [key for key in values if key not in known]
         if unknown:
-            raise ValueError(
-                f"unknown ovseg setting {', '.join(map(repr, unknown))}; known: {', '.join(known)}"
-            )
+            raise ValueError(f"unknown ovseg setting {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
         if "model" not in values:
             raise ValueError(f"ovseg.model is missing, expected {MODEL_FORMS}")
         settings = dict(values)
@@ -84,18 +82,14 @@ def read_preset(preset: str | Path) -> dict[str, Any]:
         folder = next((f for f in (here / "configs", here.parent / "configs") if f.is_dir()), here)
         paths = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
         if str(preset) not in paths:
-            raise ValueError(
-                f"unknown preset {str(preset)!r}: give one of {', '.join(paths)} or a .yaml file"
-            )
+            raise ValueError(f"unknown preset {str(preset)!r}: give one of {', '.join(paths)} or a .yaml file")
         path = paths[str(preset)]
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"preset {path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise ValueError(
-            f"preset {path} holds {type(values).__name__}, expected a mapping with a section ovseg"
-        )
+        raise ValueError(f"preset {path} holds {type(values).__name__}, expected a mapping with a section ovseg")
     return values
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812  (its usual name)
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Tower = Any  # open_clip.transformer.VisionTransformer; untyped there, and imported by backbone.py alone

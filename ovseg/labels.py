@@ -24,6 +24,14 @@ class Label:
     stuff: bool = False  # an uncountable background such as sky (COCO's isthing = 0)
     color: tuple[int, int, int] | None = None  # RGB 0..255 to draw it in; None: chosen by the palette
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ValueError(f"label name is {self.name!r}, expected text")
+        if not isinstance(self.synonyms, tuple) or not all(isinstance(word, str) for word in self.synonyms):
+            raise ValueError(f"synonyms of {self.name!r} are {self.synonyms!r}, expected a tuple of texts")
+        if self.color is not None and not _is_rgb(self.color):
+            raise ValueError(f"color of {self.name!r} is {self.color!r}, expected (r, g, b) with 0 to 255")
+
 
 def parse_labels(text: str) -> tuple[Label, ...]:
     """Labels of a comma-separated text such as "cat, grass, sky"; ValueError as for `as_labels`."""
@@ -106,9 +114,7 @@ def _read_yaml(text: str, source: str) -> list[tuple[str, Label]]:
     except yaml.YAMLError as error:
         raise ValueError(f"label file {source} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, list):
-        raise ValueError(
-            f"label file {source} holds {type(values).__name__}, expected a list of names or mappings"
-        )
+        raise ValueError(f"label file {source} holds {type(values).__name__}, expected a list of names or mappings")
     places = [f"{source} entry {i}" for i in range(1, len(values) + 1)]
     return [(where, _yaml_label(where, value)) for where, value in zip(places, values, strict=True)]
 
@@ -135,7 +141,11 @@ def _color(where: str, value: object) -> tuple[int, int, int]:
     """RGB of "#rrggbb" or [r, g, b]."""
     if isinstance(value, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", value):
         value = list(bytes.fromhex(value[1:]))
-    if isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value):
-        red, green, blue = value
-        return red, green, blue
-    raise ValueError(f'{where}: color is {value!r}, expected "#rrggbb" or [r, g, b] with 0 to 255')
+    if not isinstance(value, list) or not _is_rgb(value):
+        raise ValueError(f'{where}: color is {value!r}, expected "#rrggbb" or [r, g, b] with 0 to 255')
+    red, green, blue = value
+    return red, green, blue
+
+
+def _is_rgb(values: Sequence[object]) -> bool:
+    return len(values) == 3 and all(type(value) is int and 0 <= value <= 255 for value in values)

@@ -30,9 +30,7 @@ def as_rgb(image: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
     if not isinstance(image, np.ndarray):
         raise ValueError(f"image is {type(image).__name__}, expected a PIL.Image or an (H, W, 3) uint8 array")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(
-            f"image is an array {image.shape} {image.dtype}, expected (H, W, 3) uint8 with H and W from 1"
-        )
+        raise ValueError(f"image is an array {image.shape} {image.dtype}, expected (H, W, 3) uint8 with H and W from 1")
     return image
 
 

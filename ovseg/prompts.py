@@ -41,17 +41,13 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     """The templates of a named set, or the given ones; ValueError if one does not hold `{}` exactly once."""
     if isinstance(templates, str):
         if templates not in TEMPLATES:
-            raise ValueError(
-                f"unknown template set {templates!r}: give one of {', '.join(TEMPLATES)} or a list"
-            )
+            raise ValueError(f"unknown template set {templates!r}: give one of {', '.join(TEMPLATES)} or a list")
         return TEMPLATES[templates]
-    if not templates:
-        raise ValueError("the list of templates is empty, expected at least one such as 'a photo of a {}'")
+    if not isinstance(templates, Sequence) or not templates:
+        raise ValueError(f"templates are {templates!r}, expected one of {', '.join(TEMPLATES)} or a list")
     for template in templates:
         if not isinstance(template, str) or template.count("{}") != 1:
-            raise ValueError(
-                f"template {template!r}, expected text with {{}} once, such as 'a photo of a {{}}'"
-            )
+            raise ValueError(f"template {template!r}, expected text with {{}} once, such as 'a photo of a {{}}'")
     return tuple(templates)
 
 

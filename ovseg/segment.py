@@ -42,9 +42,7 @@ class OpenVocabSegmenter:
         return cls(load_backbone(config, device=device, dtype=dtype, preset=str(preset)), config)
 
     @classmethod
-    def from_config(
-        cls, config: OvsegConfig, *, device: str = "auto", dtype: str = "auto"
-    ) -> OpenVocabSegmenter:
+    def from_config(cls, config: OvsegConfig, *, device: str = "auto", dtype: str = "auto") -> OpenVocabSegmenter:
         """Segmenter of a config; errors as for `from_preset`."""
         return cls(load_backbone(config, device=device, dtype=dtype), config)
 
@@ -73,9 +71,7 @@ class OpenVocabSegmenter:
         if text_embeddings is None:
             text_embeddings = embed_labels(words, self.config.templates, self.backbone.encode_text)
         elif len(text_embeddings) != len(words):
-            raise ValueError(
-                f"text_embeddings has {len(text_embeddings)} rows, expected one for each of {len(words)}"
-            )
+            raise ValueError(f"text_embeddings has {len(text_embeddings)} rows, expected one for each of {len(words)}")
 
         size_hw = (rgb.shape[0], rgb.shape[1])
         patch_hw = self.backbone.patch_hw

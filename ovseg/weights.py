@@ -35,9 +35,7 @@ def checked_folder(folder: Path) -> Path:
     if not (folder / WEIGHTS_FILE).is_file():
         pickled = ", ".join(sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES))
         if pickled:
-            raise ValueError(
-                f"{folder} holds pickled weights ({pickled}), refused as unsafe: expected {WEIGHTS_FILE}"
-            )
+            raise ValueError(f"{folder} holds pickled weights ({pickled}), refused as unsafe: expected {WEIGHTS_FILE}")
     missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"model folder {folder} lacks {', '.join(missing)}")
@@ -46,9 +44,7 @@ def checked_folder(folder: Path) -> Path:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG_FILE} is no open_clip config: {error!r}") from None
     if "hf_model_name" in text_cfg:  # open_clip would look for that model on the hub
-        raise ValueError(
-            f"{folder} has the text tower of {text_cfg['hf_model_name']}, expected open_clip's own"
-        )
+        raise ValueError(f"{folder} has the text tower of {text_cfg['hf_model_name']}, expected open_clip's own")
     return folder
 
 
@@ -58,25 +54,33 @@ def hub_files(repo: str, config: OvsegConfig, files: Sequence[str], *, download:
     Without `download` no network is touched. FileNotFoundError in one line if the files are not here and
     could not, or should not, be fetched.
     """
-    from huggingface_hub import snapshot_download  # slow to import, and not needed for the other sources
+    from huggingface_hub import model_info  # slow to import, and not needed for the other sources
 
     where = f"{repo} ({', '.join(files)})"
     size = f"about {config.download_mb} MB" if config.download_mb else "size not stated"
     facts = f"{size}, licence {config.license or 'not stated'}"
-    patterns = [*files, *TOKENIZER_FILES]
-    reason = "the repository does not hold these files"
     try:
-        folder = Path(
-            snapshot_download(
-                repo, revision=config.revision, allow_patterns=patterns, local_files_only=not download
-            )
-        )
-        if all((folder / name).is_file() for name in files):
-            return folder
-    except OSError as error:  # the hub's own errors, those of the network, a full disk
+        return _snapshot(repo, config, files, local=True)
+    except OSError:
+        if not download:
+            raise FileNotFoundError(
+                f"not on this disk: {where}, {facts}; fetch it once with `emerseg download {preset}`"
+            ) from None
+    try:
+        model_info(repo, revision=config.revision, timeout=10)  # fails at once; the next one retries
+        return _snapshot(repo, config, files, local=False)
+    except Exception as error:  # of the hub, or of its network library, which differs between its versions
         reason = str(error).strip().split("\n")[0]
-    if download:
-        raise FileNotFoundError(f"could not fetch {where}, {facts}: {reason}")
-    raise FileNotFoundError(
-        f"not on this disk: {where}, {facts}; fetch it once with `emerseg download {preset}`"
-    )
+        raise FileNotFoundError(f"could not fetch {where}, {facts}: {reason}") from error
+
+
+def _snapshot(repo: str, config: OvsegConfig, files: Sequence[str], *, local: bool) -> Path:
+    """Folder of the hub's cache with all of `files`; OSError if it, or the hub if not `local`, lacks one."""
+    from huggingface_hub import snapshot_download
+
+    patterns = [*files, *TOKENIZER_FILES]
+    folder = snapshot_download(repo, revision=config.revision, allow_patterns=patterns, local_files_only=local)
+    missing = [name for name in files if not Path(folder, name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{repo} lacks {', '.join(missing)}")
+    return Path(folder)

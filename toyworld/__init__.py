@@ -1,4 +1,4 @@
-"""A procedural picture-book world with exact ground truth: `scene(seed)` draws it, `toyworld.train` teaches it to small models."""
+"""A procedural picture-book world with exact ground truth: `scene(seed)` draws it, `toyworld.train` learns from it."""
 
 from toyworld.scene import Scene, scene
 from toyworld.vocabulary import HELD_OUT, KINDS, SYNONYMS

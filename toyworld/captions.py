@@ -9,9 +9,21 @@ import numpy as np
 
 from toyworld.vocabulary import GROUNDS, SKY, SYNONYMS
 
-LEADS = ("", "", "a picture of ", "a drawing of ", "there is ", "a scene with ", "an illustration of ", "we see ")
+LEADS = (
+    "",
+    "",
+    "a picture of ",
+    "a drawing of ",
+    "there is ",
+    "a scene with ",
+    "an illustration of ",
+    "we see ",
+)
 CLOSINGS = ("", "", "", " in a picture book", " in a small world")
-FULL_NAME, SYNONYM = 0.67, 0.25  # how often a region goes by its full name, and how often its kind by a synonym
+FULL_NAME, SYNONYM = (
+    0.67,
+    0.25,
+)  # how often a region goes by its full name, and how often its kind by a synonym
 
 
 class Caption(NamedTuple):
@@ -24,7 +36,7 @@ class Caption(NamedTuple):
 def describe(names: Sequence[str], kinds: Sequence[str], rng: np.random.Generator) -> Caption:
     """One sentence about the regions of a picture.
 
-    names, kinds: the visible regions, full names ("red striped boat") and bare words ("boat"), same length, at least one.
+    names, kinds: the visible regions, full names ("red striped boat") and bare words ("boat"); one each, at least one.
     A random subset is named, each by its full name, its kind, or a synonym; with or without the ground and the sky.
     """
     regions = list(zip(names, kinds, strict=True))

@@ -31,7 +31,9 @@ class SceneCache:
     def __len__(self) -> int:
         return len(self.images)
 
-    def crop(self, index: int, side: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Caption, frozenset[str]]:
+    def crop(
+        self, index: int, side: int, size: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, Caption, frozenset[str]]:
         """A random square of `side` px of a scene, mirrored half of the time, resized to `size`.
 
         Returns the picture (size, size, 3) uint8, a caption of what the square shows, and all names and kinds it shows.
@@ -49,12 +51,17 @@ class SceneCache:
 
 
 def scene_cache(folder: Path, first_seed: int, count: int) -> SceneCache:
-    """Load the scenes first_seed … first_seed + count − 1, drawing them into `folder` first where they are not there yet."""
+    """The scenes first_seed … first_seed + count − 1, drawn into `folder` first where they are not there yet."""
     target = folder / f"scenes-{first_seed}-{count}"
     if not (target / "names.json").exists():
         _draw_all(target, first_seed, count)
     names, kinds = json.loads((target / "names.json").read_text())
-    return SceneCache(np.load(target / "images.npy", mmap_mode="r"), np.load(target / "labels.npy", mmap_mode="r"), names, kinds)
+    return SceneCache(
+        np.load(target / "images.npy", mmap_mode="r"),
+        np.load(target / "labels.npy", mmap_mode="r"),
+        names,
+        kinds,
+    )
 
 
 def _draw_all(target: Path, first_seed: int, count: int) -> None:

@@ -10,7 +10,24 @@ from toyworld.vocabulary import COLORS
 WHITE, BLACK = np.array((255.0, 252.0, 244.0)), np.array((18.0, 18.0, 28.0))
 
 
-def mix(a: np.ndarray, b: np.ndarray, amount: float) -> np.ndarray:
+GROUND_TONES = {  # at the horizon, in front
+    "grass": ((128, 176, 84), (84, 142, 58)),
+    "sand": ((240, 218, 166), (226, 192, 128)),
+    "water": ((112, 176, 206), (44, 112, 168)),
+    "snow": ((236, 242, 250), (222, 232, 246)),
+    "pavement": ((170, 162, 156), (146, 136, 130)),
+    "wheat": ((238, 206, 112), (212, 162, 58)),
+}
+SKY_TONES = {  # from the top of the picture to the horizon
+    "clear sky": ((98, 166, 228), (206, 232, 244)),
+    "cloudy sky": ((132, 158, 188), (212, 220, 228)),
+    "sunset sky": ((104, 82, 150), (236, 134, 112), (252, 210, 128)),
+    "night sky": ((14, 20, 52), (48, 60, 112)),
+}
+CLOUDS = {"clear sky": (0, 3), "cloudy sky": (5, 9), "sunset sky": (0, 3), "night sky": (0, 1)}  # at least, less than
+
+
+def mix(a: np.ndarray, b: np.ndarray, amount: float | np.ndarray) -> np.ndarray:
     return a + (b - a) * amount
 
 
@@ -19,7 +36,12 @@ def tones(color: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
     base = np.clip(np.array(COLORS[color], dtype=np.float64) + rng.uniform(-9, 9, 3), 0, 255)
     light, deep = mix(base, WHITE, 0.62), mix(base, BLACK, 0.42)
     bright = base @ (0.299, 0.587, 0.114) > 150
-    return {"base": base, "light": light, "deep": deep, "second": deep if bright or (color != "black" and rng.random() < 0.25) else light}
+    return {
+        "base": base,
+        "light": light,
+        "deep": deep,
+        "second": deep if bright or (color != "black" and rng.random() < 0.25) else light,
+    }
 
 
 def pattern_weight(pattern: str, x: np.ndarray, y: np.ndarray, period: float) -> np.ndarray:
@@ -49,7 +71,16 @@ def value_noise(height: int, width: int, cell_x: float, cell_y: float, rng: np.r
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def _strokes(canvas: np.ndarray, count: int, rng: np.random.Generator, color: np.ndarray, spread: float, dx: float, dy: float, depth: np.ndarray) -> None:
+def _strokes(
+    canvas: np.ndarray,
+    count: int,
+    rng: np.random.Generator,
+    color: np.ndarray,
+    spread: float,
+    dx: float,
+    dy: float,
+    depth: np.ndarray,
+) -> None:
     """Draw `count` short lines, longer in front; each is the colour made lighter or darker by up to `spread`."""
     height, width = canvas.shape[:2]
     ys = np.sort(rng.integers(0, height, count))
@@ -64,20 +95,12 @@ def _strokes(canvas: np.ndarray, count: int, rng: np.random.Generator, color: np
 
 
 def ground(kind: str, height: int, width: int, horizon: float, rng: np.random.Generator) -> np.ndarray:
-    """A textured ground (height, width, 3), drawn over the whole picture; its texture grows from the horizon (px) down."""
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    """A textured ground (height, width, 3) over the whole picture; its texture grows from the horizon (px) down."""
+    x = np.arange(width, dtype=np.float32)[None] + np.zeros((height, 1), dtype=np.float32)
     depth = np.clip((np.arange(height) - horizon) / (height - horizon), 0.0, 1.0)  # 0 at the horizon, 1 in front
     column = depth[:, None]
-    base, near = {
-        "grass": ((128, 176, 84), (84, 142, 58)),
-        "sand": ((240, 218, 166), (226, 192, 128)),
-        "water": ((112, 176, 206), (44, 112, 168)),
-        "snow": ((236, 242, 250), (222, 232, 246)),
-        "pavement": ((170, 162, 156), (146, 136, 130)),
-        "wheat": ((238, 206, 112), (212, 162, 58)),
-    }[kind]
-    base, near = (np.array(tone, dtype=np.float64) + rng.uniform(-8, 8, 3) for tone in (base, near))
-    canvas = (base + (near - base) * column[..., None] + np.zeros((height, width, 1))).astype(np.float32)
+    far, near = (np.array(tone, dtype=np.float64) + rng.uniform(-8, 8, 3) for tone in GROUND_TONES[kind])
+    canvas = (far + (near - far) * column[..., None] + np.zeros((height, width, 1))).astype(np.float32)
     canvas += 7 * value_noise(height, width, 48, 20, rng)[..., None]
     rows = np.log1p(6 * column) / np.log(7) * 26 + np.zeros_like(x)  # perspective: rows lie denser near the horizon
     if kind == "grass":
@@ -106,12 +129,7 @@ def ground(kind: str, height: int, width: int, horizon: float, rng: np.random.Ge
 
 def sky(name: str, height: int, width: int, horizon: float, rng: np.random.Generator) -> np.ndarray:
     """A sky (height, width, 3) of one of the names in SKIES, drawn over the whole picture."""
-    stops = {
-        "clear sky": ((98, 166, 228), (206, 232, 244)),
-        "cloudy sky": ((132, 158, 188), (212, 220, 228)),
-        "sunset sky": ((104, 82, 150), (236, 134, 112), (252, 210, 128)),
-        "night sky": ((14, 20, 52), (48, 60, 112)),
-    }[name]
+    stops = SKY_TONES[name]
     fall = np.clip(np.arange(height) / max(horizon, 1), 0, 1) * (len(stops) - 1)
     columns = [np.interp(fall, np.arange(len(stops)), [stop[c] for stop in stops]) for c in range(3)]
     canvas = (np.stack(columns, axis=1)[:, None] + rng.uniform(-7, 7, 3) + np.zeros((1, width, 1))).astype(np.float32)
@@ -124,9 +142,8 @@ def sky(name: str, height: int, width: int, horizon: float, rng: np.random.Gener
         _disc(canvas, rng, horizon, 0.95, 24, (255, 232, 156), (252, 186, 112))
     elif name == "clear sky" and rng.random() < 0.6:
         _disc(canvas, rng, horizon, 0.35, 15, (255, 238, 150), (224, 226, 206))
-    clouds = {"cloudy sky": rng.integers(5, 9), "clear sky": rng.integers(0, 3), "sunset sky": rng.integers(0, 3), "night sky": 0}[name]
     tint = np.array((240, 176, 160) if name == "sunset sky" else (250, 250, 252), dtype=np.float32)
-    for _ in range(clouds):
+    for _ in range(rng.integers(*CLOUDS[name])):
         veil = np.zeros((height, width), dtype=np.float32)
         cx, cy, size = rng.uniform(0, width), rng.uniform(0.05, 0.8) * horizon, rng.uniform(9, 22)
         for _ in range(rng.integers(4, 8)):
@@ -138,7 +155,15 @@ def sky(name: str, height: int, width: int, horizon: float, rng: np.random.Gener
     return canvas
 
 
-def _disc(canvas: np.ndarray, rng: np.random.Generator, horizon: float, level: float, radius: float, color: tuple, glow: tuple) -> None:
+def _disc(
+    canvas: np.ndarray,
+    rng: np.random.Generator,
+    horizon: float,
+    level: float,
+    radius: float,
+    color: tuple,
+    glow: tuple,
+) -> None:
     """A sun or a moon with a halo, at about `level` × horizon."""
     height, width = canvas.shape[:2]
     cx, cy = rng.uniform(0.1, 0.9) * width, horizon * level * rng.uniform(0.8, 1.1)

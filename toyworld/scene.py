@@ -1,4 +1,4 @@
-"""Scenes of the toy world: one seed → a picture-book picture with the exact region of every pixel, names and a caption."""
+"""Scenes of the toy world: seed → a picture-book picture, the exact region of every pixel, names and a caption."""
 
 from __future__ import annotations
 
@@ -17,8 +17,24 @@ TRAIN_SEEDS = range(0, 1_000_000)
 VALIDATION_SEEDS = range(1_000_000, 2_000_000)  # test seeds begin at 2,000,000
 SUPERSAMPLING = 4
 MIN_VISIBLE = 0.45  # a scene in which less than this of an object stays visible is drawn anew
-FLYING = {"balloon": 0.8, "kite": 0.9, "butterfly": 0.8, "rocket": 0.5, "star": 0.7, "heart": 0.5, "fish": 0.15}  # chance
-HEIGHTS = {"house": 1.15, "tree": 1.35, "ball": 0.8, "flower": 0.95, "mushroom": 0.85, "cup": 0.75, "car": 0.95}  # size against the others
+FLYING = {
+    "balloon": 0.8,
+    "kite": 0.9,
+    "butterfly": 0.8,
+    "rocket": 0.5,
+    "star": 0.7,
+    "heart": 0.5,
+    "fish": 0.15,
+}  # chance
+HEIGHTS = {
+    "house": 1.15,
+    "tree": 1.35,
+    "ball": 0.8,
+    "flower": 0.95,
+    "mushroom": 0.85,
+    "cup": 0.75,
+    "car": 0.95,
+}  # size against the others
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +67,14 @@ class _Placed:
 
 
 def scene(seed: int) -> Scene:
-    """Draw the scene of a seed (an integer ≥ 0). Seeds below 1,000,000 train, below 2,000,000 validate, the others test.
+    """Draw the scene of a seed (0 or more). Seeds below 1,000,000 train, below 2,000,000 validate, the others test.
 
-    Training scenes hold no combination of `vocabulary.HELD_OUT`; in the others one object in eight is such a combination.
+    Training scenes hold no combination of `vocabulary.HELD_OUT`; in the others one object in eight is one of them.
     """
     if seed < 0:
-        raise ValueError(f"scene seed is {seed}; expected 0 or more (training < 1,000,000 <= validation < 2,000,000 <= test)")
+        raise ValueError(
+            f"scene seed is {seed}; expected 0 or more (training < 1,000,000 <= validation < 2,000,000 <= test)"
+        )
     rng = np.random.default_rng(seed)
     drawn = None
     while drawn is None:  # a rare scene in which something is all but hidden is drawn anew
@@ -124,9 +142,14 @@ def _place(rng: np.random.Generator, level: float, held_out: float) -> list[_Pla
 def _combination(rng: np.random.Generator, held_out: float) -> tuple[str, str, str]:
     """(colour, pattern, kind): one of HELD_OUT with that probability, otherwise any of the others."""
     if rng.random() < held_out:
-        return sorted(HELD_OUT)[rng.integers(len(HELD_OUT))]
+        color, pattern, kind = sorted(HELD_OUT)[rng.integers(len(HELD_OUT))]
+        return color, pattern, kind
     while True:
-        chosen = (tuple(COLORS)[rng.integers(len(COLORS))], PATTERNS[rng.integers(len(PATTERNS))], OBJECTS[rng.integers(len(OBJECTS))])
+        chosen = (
+            tuple(COLORS)[rng.integers(len(COLORS))],
+            PATTERNS[rng.integers(len(PATTERNS))],
+            OBJECTS[rng.integers(len(OBJECTS))],
+        )
         if chosen not in HELD_OUT:
             return chosen
 
@@ -136,7 +159,14 @@ def _distance(a: _Placed, b: _Placed) -> float:
     return float(np.hypot(a.foot[0] - b.foot[0], (a.foot[1] - a.size / 2) - (b.foot[1] - b.size / 2)))
 
 
-def _draw(canvas: np.ndarray, label_map: np.ndarray, index: int, placed: _Placed, below: np.ndarray, rng: np.random.Generator) -> int:
+def _draw(
+    canvas: np.ndarray,
+    label_map: np.ndarray,
+    index: int,
+    placed: _Placed,
+    below: np.ndarray,
+    rng: np.random.Generator,
+) -> int:
     """Paint an object and its shadow and write its index into the label map, in place. Returns its area in pixels."""
     parts = SHAPES[placed.kind](rng)
     tone = paint.tones(placed.color, rng)
@@ -151,13 +181,23 @@ def _draw(canvas: np.ndarray, label_map: np.ndarray, index: int, placed: _Placed
     outlines = []  # image frame
     for part in parts:
         unit = part.outline * placed.size
-        outlines.append(np.stack([flip * (unit[:, 0] * cos - unit[:, 1] * sin) + placed.foot[0], unit[:, 0] * sin + unit[:, 1] * cos + placed.foot[1]], axis=1))
+        outlines.append(
+            np.stack(
+                [
+                    flip * (unit[:, 0] * cos - unit[:, 1] * sin) + placed.foot[0],
+                    unit[:, 0] * sin + unit[:, 1] * cos + placed.foot[1],
+                ],
+                axis=1,
+            )
+        )
     corners = np.concatenate(outlines)
     x0, y0 = np.maximum(np.floor(corners.min(0)).astype(int) - 2, 0)
     x1, y1 = np.minimum(np.ceil(corners.max(0)).astype(int) + 3, SIZE)
     y, x = np.mgrid[y0:y1, x0:x1].astype(np.float32)
     u, v = x - placed.foot[0], y - placed.foot[1] + placed.size / 2
-    weight = paint.pattern_weight(placed.pattern, u * np.cos(turn) + v * np.sin(turn), v * np.cos(turn) - u * np.sin(turn), period)[..., None]
+    weight = paint.pattern_weight(
+        placed.pattern, u * np.cos(turn) + v * np.sin(turn), v * np.cos(turn) - u * np.sin(turn), period
+    )[..., None]
     patterned = paint.mix(tone["base"], tone["second"], weight)  # (h, w, 3)
     light = (1.1 - 0.3 * np.clip((u * 0.55 + v) / placed.size + 0.5, 0, 1))[..., None]  # from the upper left
 
@@ -166,7 +206,13 @@ def _draw(canvas: np.ndarray, label_map: np.ndarray, index: int, placed: _Placed
     for part, outline in zip(parts, outlines, strict=True):
         alpha = _coverage(outline - (x0, y0), y1 - y0, x1 - x0)
         inner = _coverage(outline - (x0, y0), y1 - y0, x1 - x0, inset=1.1)[..., None]
-        color = patterned if part.paint == "pattern" else tone[part.paint] if isinstance(part.paint, str) else np.array(part.paint, dtype=np.float64)
+        color = (
+            patterned
+            if part.paint == "pattern"
+            else tone[part.paint]
+            if isinstance(part.paint, str)
+            else np.array(part.paint, dtype=np.float64)
+        )
         inked = color * light * (0.66 + 0.34 * inner)  # a thin darker contour, as drawn with a pen
         window += ((inked - window) * alpha[..., None]).astype(np.float32)
         silhouette = np.maximum(silhouette, alpha)
@@ -176,7 +222,7 @@ def _draw(canvas: np.ndarray, label_map: np.ndarray, index: int, placed: _Placed
 
 
 def _coverage(outline: np.ndarray, height: int, width: int, inset: float = 0.0) -> np.ndarray:
-    """How much of each pixel (height, width) a polygon (N, 2) covers, 0 … 1; inset: px by which it is made thinner first."""
+    """How much of each pixel (height, width) a polygon (N, 2), made thinner by `inset` px first, covers: 0 … 1."""
     fine = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING), dtype=np.uint8)
     points = np.round((outline + 0.5) * SUPERSAMPLING - 0.5).astype(np.int32)
     cv2.fillPoly(fine, [points], 255)
@@ -189,6 +235,16 @@ def _cast_shadow(canvas: np.ndarray, placed: _Placed, below: np.ndarray) -> None
     """Darken the ground to the right of the object's base, in place; a shadow belongs to the region it falls on."""
     shadow = np.zeros((SIZE, SIZE), dtype=np.float32)
     center = (int(placed.foot[0] + 0.16 * placed.size), int(placed.foot[1] - 1))
-    cv2.ellipse(shadow, center, (int(0.46 * placed.size), max(int(0.085 * placed.size), 2)), 0, 0, 360, 1.0, -1, cv2.LINE_AA)
+    cv2.ellipse(
+        shadow,
+        center,
+        (int(0.46 * placed.size), max(int(0.085 * placed.size), 2)),
+        0,
+        0,
+        360,
+        1.0,
+        -1,
+        cv2.LINE_AA,
+    )
     shadow = cv2.GaussianBlur(shadow, (0, 0), 1.6) * below
     canvas *= 1 - 0.34 * shadow[..., None]

@@ -1,8 +1,8 @@
 """The outlines of the toy world's objects: unit-sized polygons, each with the paint it takes.
 
-An object stands on the origin: x in about −0.5 … 0.5, y from −1 (top) to 0 (base). Parts are listed back to front; later ones
-cover earlier ones. A part's paint is "pattern" (the object's colour and pattern), "base" / "light" / "deep" (plain tones of
-the colour) or an RGB triple.
+An object stands on the origin: x in about −0.5 … 0.5, y from −1 (top) to 0 (base). Parts are listed back to front;
+later ones cover earlier ones. A part's paint is "pattern" (the object's colour and pattern), "base" / "light" / "deep"
+(plain tones of the colour) or an RGB triple.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ class Part(NamedTuple):
     paint: str | Rgb
 
 
-def ellipse(cx: float, cy: float, rx: float, ry: float, *, turn: float = 0.0, start: float = 0.0, end: float = 1.0) -> np.ndarray:
-    """Points (N, 2) of an ellipse, or of its arc between the fractions start and end of a turn, rotated by `turn` radians."""
+def ellipse(
+    cx: float, cy: float, rx: float, ry: float, *, turn: float = 0.0, start: float = 0.0, end: float = 1.0
+) -> np.ndarray:
+    """Points (N, 2) of an ellipse turned by `turn` radians, or of its arc from `start` to `end`, as parts of 1."""
     t = 2 * np.pi * np.linspace(start, end, 49)
     x, y = rx * np.cos(t), ry * np.sin(t)
     return np.stack([cx + x * np.cos(turn) - y * np.sin(turn), cy + x * np.sin(turn) + y * np.cos(turn)], axis=1)
@@ -48,7 +50,9 @@ def stroke(points: np.ndarray | Sequence[tuple[float, float]], width: float) -> 
     """The outline (2N, 2) of a line of even width along points."""
     line = np.asarray(points, dtype=np.float64)
     along = np.gradient(line, axis=0)
-    normal = np.stack([-along[:, 1], along[:, 0]], axis=1) / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+    normal = np.stack([-along[:, 1], along[:, 0]], axis=1) / np.maximum(
+        np.linalg.norm(along, axis=1, keepdims=True), 1e-9
+    )
     return np.concatenate([line + normal * width / 2, (line - normal * width / 2)[::-1]])
 
 
@@ -72,7 +76,10 @@ def tree(rng: np.random.Generator) -> list[Part]:
     trunk = Part(polygon((-0.05, -0.55), (0.05, -0.55), (0.075, 0.0), (-0.075, 0.0)), WOOD)
     if rng.random() < 0.5:
         tiers = [(-0.3, 0.4, -0.68), (-0.52, 0.33, -0.86), (-0.7, 0.25, -1.02)]
-        return [trunk, *(Part(polygon((-half, foot), (0.0, top), (half, foot)), "pattern") for foot, half, top in tiers)]
+        return [
+            trunk,
+            *(Part(polygon((-half, foot), (0.0, top), (half, foot)), "pattern") for foot, half, top in tiers),
+        ]
     leaves = [(-0.2, -0.58, 0.2), (0.2, -0.58, 0.2), (0.0, -0.76, 0.25), (0.0, -0.55, 0.2)]
     return [trunk, *(Part(ellipse(x, y, r, r), "pattern") for x, y, r in leaves)]
 
@@ -87,7 +94,16 @@ def boat(rng: np.random.Generator) -> list[Part]:
 
 
 def car(rng: np.random.Generator) -> list[Part]:
-    body = polygon((-0.66, -0.12), (-0.68, -0.3), (-0.5, -0.36), (-0.34, -0.6), (0.18, -0.6), (0.4, -0.36), (0.64, -0.3), (0.68, -0.12))
+    body = polygon(
+        (-0.66, -0.12),
+        (-0.68, -0.3),
+        (-0.5, -0.36),
+        (-0.34, -0.6),
+        (0.18, -0.6),
+        (0.4, -0.36),
+        (0.64, -0.3),
+        (0.68, -0.12),
+    )
     wheels = [(x, r, paint) for x in (-0.38, 0.38) for r, paint in ((0.14, DARK), (0.06, CREAM))]
     return [
         Part(body, "pattern"),
@@ -145,7 +161,12 @@ def mushroom(rng: np.random.Generator) -> list[Part]:
 def balloon(rng: np.random.Generator) -> list[Part]:
     return [
         *(Part(stroke([(x, -0.5), (x * 0.4, -0.18)], 0.018), WOOD) for x in (-0.24, 0.24)),
-        Part(np.concatenate([ellipse(0.0, -0.64, 0.4, 0.37, start=0.43, end=1.07), polygon((0.1, -0.28), (-0.1, -0.28))]), "pattern"),
+        Part(
+            np.concatenate(
+                [ellipse(0.0, -0.64, 0.4, 0.37, start=0.43, end=1.07), polygon((0.1, -0.28), (-0.1, -0.28))]
+            ),
+            "pattern",
+        ),
         Part(polygon((-0.11, -0.18), (0.11, -0.18), (0.08, 0.0), (-0.08, 0.0)), WOOD),
     ]
 
@@ -161,7 +182,10 @@ def cup(rng: np.random.Generator) -> list[Part]:
 def kite(rng: np.random.Generator) -> list[Part]:
     y = np.linspace(-0.36, 0.0, 16)
     tail = np.stack([0.09 * np.sin((y + 0.36) * 18), y], axis=1)
-    bows = [polygon((x - 0.09, v - 0.045), (x + 0.09, v + 0.045), (x + 0.09, v - 0.045), (x - 0.09, v + 0.045)) for x, v in tail[5::5]]
+    bows = [
+        polygon((x - 0.09, v - 0.045), (x + 0.09, v + 0.045), (x + 0.09, v - 0.045), (x - 0.09, v + 0.045))
+        for x, v in tail[5::5]
+    ]
     return [
         Part(stroke(tail, 0.022), WOOD),
         *(Part(bow, "deep") for bow in bows),
@@ -195,7 +219,11 @@ def butterfly(rng: np.random.Generator) -> list[Part]:
     wings = [(0.27, -0.66, 0.28, 0.2, -0.55), (0.22, -0.3, 0.21, 0.16, 0.55)]
     feelers = [stroke([(0.0, -0.72), (side * 0.07, -0.86), (side * 0.15, -0.94)], 0.022) for side in (-1, 1)]
     return [
-        *(Part(ellipse(side * x, y, rx, ry, turn=side * turn), "pattern") for side in (-1, 1) for x, y, rx, ry, turn in wings),
+        *(
+            Part(ellipse(side * x, y, rx, ry, turn=side * turn), "pattern")
+            for side in (-1, 1)
+            for x, y, rx, ry, turn in wings
+        ),
         *(Part(feeler, DARK) for feeler in feelers),
         Part(ellipse(0.0, -0.48, 0.045, 0.28), DARK),
     ]
@@ -203,5 +231,22 @@ def butterfly(rng: np.random.Generator) -> list[Part]:
 
 SHAPES: dict[str, Callable[[np.random.Generator], list[Part]]] = {
     shape.__name__: shape
-    for shape in (ball, house, tree, boat, car, flower, star, heart, fish, mushroom, balloon, cup, kite, umbrella, rocket, butterfly)
+    for shape in (
+        ball,
+        house,
+        tree,
+        boat,
+        car,
+        flower,
+        star,
+        heart,
+        fish,
+        mushroom,
+        balloon,
+        cup,
+        kite,
+        umbrella,
+        rocket,
+        butterfly,
+    )
 }

@@ -1,4 +1,4 @@
-"""The words of the toy world: kinds of things, colours, patterns, skies, grounds, their synonyms, and what is never trained on."""
+"""The words of the toy world: kinds, colours, patterns, skies, grounds, synonyms, and what is never trained on."""
 
 from __future__ import annotations
 
@@ -45,17 +45,19 @@ SYNONYMS = {
     "wheat": ("wheat field",),
 }
 
-# Combinations (colour, pattern, kind) that no training scene holds, to test composition: every colour, every pattern and
-# every kind among them is common in training. Validation and test scenes show them more often than chance would.
+# Combinations (colour, pattern, kind) that no training scene holds, to test composition: every colour, pattern and kind
+# among them is common in training. Validation and test scenes show them more often than chance would.
 HELD_OUT = frozenset(
     tuple(combination.split())
     for combination in (
-        "purple checkered heart", "red dotted fish", "blue striped mushroom", "green zigzag star", "orange plain umbrella",
-        "pink checkered car", "yellow dotted boat", "black striped kite", "white zigzag cup", "gray dotted butterfly",
-        "brown checkered balloon", "red zigzag tree", "blue dotted house", "green plain rocket", "purple striped ball",
-        "orange checkered flower", "pink zigzag house", "yellow plain cup", "black dotted mushroom", "white striped fish",
-        "gray checkered star", "brown zigzag kite", "red checkered rocket", "blue plain heart", "green dotted car",
-        "purple plain boat", "orange striped tree", "pink dotted ball", "yellow zigzag butterfly", "black plain flower",
+        "purple checkered heart", "red dotted fish", "blue striped mushroom", "green zigzag star",
+        "orange plain umbrella", "pink checkered car", "yellow dotted boat", "black striped kite",
+        "white zigzag cup", "gray dotted butterfly", "brown checkered balloon", "red zigzag tree",
+        "blue dotted house", "green plain rocket", "purple striped ball", "orange checkered flower",
+        "pink zigzag house", "yellow plain cup", "black dotted mushroom", "white striped fish",
+        "gray checkered star", "brown zigzag kite", "red checkered rocket", "blue plain heart",
+        "green dotted car", "purple plain boat", "orange striped tree", "pink dotted ball",
+        "yellow zigzag butterfly", "black plain flower",
     )
 )  # fmt: skip
 

@@ -13,12 +13,20 @@ from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m toyworld.train", description="Train an embedded model on the toy world.")
-    parser.add_argument("model", choices=("vae", "clip", "unet"), help="unet needs a trained vae in the same --runs folder")
-    parser.add_argument("--minutes", type=float, help="training time in all, resumed runs included (default: the model's own)")
+    parser = argparse.ArgumentParser(
+        prog="python -m toyworld.train", description="Train an embedded model on the toy world."
+    )
+    parser.add_argument(
+        "model", choices=("vae", "clip", "unet"), help="unet needs a trained vae in the same --runs folder"
+    )
+    parser.add_argument(
+        "--minutes", type=float, help="training time in all, resumed runs included (default: the model's own)"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --runs")
     parser.add_argument("--scenes", type=int, default=12_000, help="training scenes to draw, about 260 kB each on disk")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where scenes, checkpoints, logs and weights go")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="where scenes, checkpoints, logs and weights go"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 

@@ -1,4 +1,4 @@
-"""The embedded dual encoder: a small ViT CLIP of open_clip, trained on crops at several zooms with captions of what they show."""
+"""The embedded dual encoder: a small ViT CLIP of open_clip, trained on crops at several zooms with their captions."""
 
 from __future__ import annotations
 
@@ -34,19 +34,29 @@ def config(vocab_size: int) -> dict:
                 "width": 128,
                 "heads": 4,
                 "layers": 3,
-                "hf_tokenizer_name": "local",  # any non-empty name: open_clip then reads the tokenizer files beside this one
+                "hf_tokenizer_name": "local",  # any name: open_clip then reads the tokenizer files beside this one
             },
         },
         "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"},
     }
 
 
-def train(train_scenes: SceneCache, validation: SceneCache, schedule: Schedule, run: Path, weights: Path, *, resume: bool) -> None:
+def train(
+    train_scenes: SceneCache,
+    validation: SceneCache,
+    schedule: Schedule,
+    run: Path,
+    weights: Path,
+    *,
+    resume: bool,
+) -> None:
     import open_clip
 
     folder = weights / "clip"
     rng = np.random.default_rng(0)
-    corpus = [describe(train_scenes.names[i], train_scenes.kinds[i], rng).text for i in range(min(len(train_scenes), 10_000))]
+    corpus = [
+        describe(train_scenes.names[i], train_scenes.kinds[i], rng).text for i in range(min(len(train_scenes), 10_000))
+    ]
     settings = config(learn_tokenizer(corpus, folder))
     (folder / "open_clip_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
@@ -58,7 +68,10 @@ def train(train_scenes: SceneCache, validation: SceneCache, schedule: Schedule, 
 
     def compute_losses(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng(generators(2, step)[0])
-        drawn = [train_scenes.crop(i, ZOOMS[rng.integers(len(ZOOMS))], SIZE, rng) for i in rng.integers(len(train_scenes), size=BATCH)]
+        drawn = [
+            train_scenes.crop(i, ZOOMS[rng.integers(len(ZOOMS))], SIZE, rng)
+            for i in rng.integers(len(train_scenes), size=BATCH)
+        ]
         images, captions, shown = zip(*drawn, strict=True)
         with torch.autocast("cpu", torch.bfloat16):
             image_features = model.encode_image(normalised(np.stack(images)), normalize=True)
@@ -68,11 +81,14 @@ def train(train_scenes: SceneCache, validation: SceneCache, schedule: Schedule, 
         also_true = torch.tensor([[caption.mentions <= visible for caption in captions] for visible in shown])
         logits = logits.masked_fill(also_true & ~torch.eye(BATCH, dtype=torch.bool), -torch.inf)
         target = torch.arange(BATCH)
-        return {"image_to_text": F.cross_entropy(logits, target) / 2, "text_to_image": F.cross_entropy(logits.T, target) / 2}
+        return {
+            "image_to_text": F.cross_entropy(logits, target) / 2,
+            "text_to_image": F.cross_entropy(logits.T, target) / 2,
+        }
 
     @torch.inference_mode()
     def validate(averaged: nn.Module) -> dict[str, float]:
-        """Top-1 retrieval among 100 crops that together show a lot; a caption that is true of several counts for each."""
+        """Top-1 retrieval among 100 crops; a caption that is true of several counts for each of them."""
         rng = np.random.default_rng(3)
         images, captions, shown = zip(*(validation.crop(i, 192, SIZE, rng) for i in range(100)), strict=True)
         image_features = averaged.encode_image(normalised(np.stack(images)), normalize=True)

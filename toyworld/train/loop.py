@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 log = logging.getLogger(__name__)
 
 
@@ -41,15 +42,25 @@ def fit(
 ) -> nn.Module:
     """Train `model` in place for the schedule's minutes and return its exponential moving average.
 
-    compute_losses(step): the step's losses, scalars with gradient; they are summed. All its randomness must come from the step
-    number, so that a resumed run sees what an uninterrupted one would have seen.
+    compute_losses(step): the step's losses, scalars with gradient; they are summed. All its randomness must come from
+    the step number, so that a resumed run sees what an uninterrupted one would have seen.
     validate(averaged model): metrics to log. `folder` receives checkpoint.pt and log.csv.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema_decay))
+
+    @torch.no_grad()
+    def average(means: Tensors, current: Tensors, count: Tensor | int) -> None:
+        """Exponential moving average whose memory grows with the run: the initial weights are soon forgotten."""
+        decay = min(schedule.ema_decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(means, current, 1 - decay)
+
+    averaged = AveragedModel(model, multi_avg_fn=average)
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": schedule.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.98))
     checkpoint = folder / "checkpoint.pt"
     step, seconds = 0, 0.0
@@ -63,14 +74,19 @@ def fit(
 
     def record(losses: dict[str, float]) -> None:
         metrics = validate(averaged.module)
-        state = {"model": model.state_dict(), "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict()}
+        state = {
+            "model": model.state_dict(),
+            "averaged": averaged.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
         torch.save({**state, "step": step, "seconds": seconds}, checkpoint.with_suffix(".tmp"))
         checkpoint.with_suffix(".tmp").replace(checkpoint)
         row = {"step": step, "minutes": round(seconds / 60, 2), **losses, **metrics}
         _append_csv(folder / "log.csv", {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()})
         log.info("%s %s", folder.name, "  ".join(f"{k} {v:.4g}" for k, v in row.items()))
 
-    budget, sums, since, last = schedule.minutes * 60, {}, 0, seconds
+    budget, since, last = schedule.minutes * 60, 0, seconds
+    sums: dict[str, float] = {}
     while seconds < budget:
         began = time.perf_counter()
         rate = schedule.learning_rate * min(1.0, (step + 1) / schedule.warmup_steps) * _cosine(seconds / budget)

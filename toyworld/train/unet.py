@@ -1,10 +1,8 @@
-"""The embedded latent diffusion model: a small text-conditioned UNet and its CLIP text encoder, trained on the VAE's latents."""
+"""The embedded latent diffusion model: a small UNet and its CLIP text encoder, trained on the VAE's latents."""
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +28,18 @@ log = logging.getLogger(__name__)
 def noise_schedule() -> DDIMScheduler:
     """Stable Diffusion 1.x's."""
     return DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
     )
 
 
 def build(vocab_size: int) -> nn.ModuleDict:
-    """UNet and text encoder. As in Stable Diffusion, up_blocks.1 has three cross-attentions at 16×16 (the latents are 32×32);
-    the finest level has no attention, which would dominate the cost."""
+    """UNet and text encoder. As in Stable Diffusion, up_blocks.1 has three cross-attentions at 16×16 (the latents are
+    32×32); the finest level has no attention, which would dominate the cost."""
     unet = UNet2DConditionModel(
         sample_size=32,
         in_channels=4,
@@ -80,14 +83,24 @@ def encode_scenes(vae: AutoencoderKL, scenes: SceneCache, path: Path) -> np.ndar
     return np.load(path, mmap_mode="r")
 
 
-def train(train_scenes: SceneCache, validation: SceneCache, schedule: Schedule, run: Path, weights: Path, *, resume: bool) -> None:
+def train(
+    train_scenes: SceneCache,
+    validation: SceneCache,
+    schedule: Schedule,
+    run: Path,
+    weights: Path,
+    *,
+    resume: bool,
+) -> None:
     folder = weights / "sd"
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
     run.mkdir(parents=True, exist_ok=True)
     latents = encode_scenes(vae, train_scenes, run / f"latents-{len(train_scenes)}.npy")
     validation_latents = encode_scenes(vae, validation, run / f"latents-validation-{len(validation)}.npy")
     rng = np.random.default_rng(0)
-    corpus = [describe(train_scenes.names[i], train_scenes.kinds[i], rng).text for i in range(min(len(train_scenes), 10_000))]
+    corpus = [
+        describe(train_scenes.names[i], train_scenes.kinds[i], rng).text for i in range(min(len(train_scenes), 10_000))
+    ]
     vocab_size = learn_tokenizer(corpus, folder / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     noiser = noise_schedule()
@@ -95,8 +108,12 @@ def train(train_scenes: SceneCache, validation: SceneCache, schedule: Schedule, 
     model = build(vocab_size)
     model["unet"].to(memory_format=torch.channels_last)
 
-    def prediction_error(model: nn.ModuleDict, clean: Tensor, captions: list[str], timesteps: Tensor, noise: Tensor) -> Tensor:
-        ids = tokenizer(captions, padding="max_length", max_length=CONTEXT_LENGTH, truncation=True, return_tensors="pt").input_ids
+    def prediction_error(
+        model: nn.ModuleDict, clean: Tensor, captions: list[str], timesteps: Tensor, noise: Tensor
+    ) -> Tensor:
+        ids = tokenizer(
+            captions, padding="max_length", max_length=CONTEXT_LENGTH, truncation=True, return_tensors="pt"
+        ).input_ids
         with torch.autocast("cpu", torch.bfloat16):
             context = model["text_encoder"](ids).last_hidden_state
             predicted = model["unet"](noiser.add_noise(clean, noise, timesteps), timesteps, context).sample
@@ -106,17 +123,25 @@ def train(train_scenes: SceneCache, validation: SceneCache, schedule: Schedule, 
         seed, torch_rng = generators(4, step)
         rng = np.random.default_rng(seed)
         chosen = rng.integers(len(train_scenes), size=BATCH)
-        captions = ["" if rng.random() < EMPTY_PROMPT else describe(train_scenes.names[i], train_scenes.kinds[i], rng).text for i in chosen]
+        captions = [
+            "" if rng.random() < EMPTY_PROMPT else describe(train_scenes.names[i], train_scenes.kinds[i], rng).text
+            for i in chosen
+        ]
         clean = torch.from_numpy(latents[chosen]).float()
         low = rng.random(BATCH) < LOW_NOISE
         timesteps = torch.from_numpy(np.where(low, rng.integers(0, 500, BATCH), rng.integers(0, 1000, BATCH)))
-        return {"noise": prediction_error(model, clean, captions, timesteps, torch.randn(clean.shape, generator=torch_rng))}
+        return {
+            "noise": prediction_error(model, clean, captions, timesteps, torch.randn(clean.shape, generator=torch_rng))
+        }
 
     @torch.inference_mode()
     def validate(averaged: nn.ModuleDict) -> dict[str, float]:
         clean = torch.from_numpy(validation_latents[:64]).float()
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-        return {f"noise_{t}": prediction_error(averaged, clean, [""] * 64, torch.full((64,), t), noise).item() for t in (21, 281, 481, 781)}
+        return {
+            f"noise_{t}": prediction_error(averaged, clean, [""] * 64, torch.full((64,), t), noise).item()
+            for t in (21, 281, 481, 781)
+        }
 
     averaged = fit(model, compute_losses, validate, schedule, run, resume=resume)
     StableDiffusionPipeline(

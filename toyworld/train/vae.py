@@ -36,14 +36,25 @@ def to_model_range(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def train(train_scenes: SceneCache, validation: SceneCache, schedule: Schedule, run: Path, weights: Path, *, resume: bool) -> None:
+def train(
+    train_scenes: SceneCache,
+    validation: SceneCache,
+    schedule: Schedule,
+    run: Path,
+    weights: Path,
+    *,
+    resume: bool,
+) -> None:
     torch.manual_seed(0)
     vae = build()
 
     def compute_losses(step: int) -> dict[str, Tensor]:
         seed, noise = generators(1, step)
         rng = np.random.default_rng(seed)
-        crops = [train_scenes.crop(i, rng.choice((CROP, 192, 256)), CROP, rng)[0] for i in rng.integers(len(train_scenes), size=BATCH)]
+        crops = [
+            train_scenes.crop(i, rng.choice((CROP, 192, 256)), CROP, rng)[0]
+            for i in rng.integers(len(train_scenes), size=BATCH)
+        ]
         images = to_model_range(np.stack(crops))
         with torch.autocast("cpu", torch.bfloat16):
             latents = vae.encode(images).latent_dist
@@ -63,6 +74,10 @@ def train(train_scenes: SceneCache, validation: SceneCache, schedule: Schedule, 
 
     averaged = fit(vae, compute_losses, validate, schedule, run, resume=resume)
     with torch.inference_mode():
-        spread = torch.cat([averaged.encode(batch).latent_dist.mean for batch in to_model_range(validation.images[:64]).split(8)]).std()
-    averaged.register_to_config(scaling_factor=round(1 / spread.item(), 4))  # latents of unit variance, as Stable Diffusion's
+        spread = torch.cat(
+            [averaged.encode(batch).latent_dist.mean for batch in to_model_range(validation.images[:64]).split(8)]
+        ).std()
+    averaged.register_to_config(
+        scaling_factor=round(1 / spread.item(), 4)
+    )  # latents of unit variance, as Stable Diffusion's
     averaged.half().save_pretrained(weights / "sd" / "vae")

@@ -1,0 +1,150 @@
+"""The frozen diffusion model: weights folder → `Backbone`, which encodes pictures, denoises and decodes
+latents.
+
+The only file here that imports diffusers and transformers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from emerdiff.attention import attention_layers
+from emerdiff.device import resolve_device, resolve_dtype
+from emerdiff.schedule import NoiseSchedule, posterior_mean
+from emerdiff.weights import fetch_weights, weights_variant
+
+__all__ = ["Backbone", "fetch_weights", "load_backbone"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A Stable Diffusion model with the empty prompt; weights in the model's dtype, latents always float32.
+
+    Raises ValueError for a UNet that needs more than a latent, a timestep and a prompt (inpainting, SDXL).
+    """
+
+    unet: Any  # diffusers.UNet2DConditionModel, eval
+    vae: Any  # diffusers.AutoencoderKL, eval
+    empty_prompt: Tensor  # (1, tokens, C): the text encoder's last hidden state for ""
+    schedule: NoiseSchedule
+
+    def __post_init__(self) -> None:
+        latent_channels, unet_channels = self.vae.config.latent_channels, self.unet.config.in_channels
+        if unet_channels != latent_channels:
+            raise ValueError(
+                f"the UNet takes {unet_channels} channels, {latent_channels} as the VAE gives expected"
+            )
+        if self.unet.config.addition_embed_type or self.unet.config.class_embed_type:
+            raise ValueError(
+                "the UNet takes conditions besides a prompt; a Stable Diffusion 1.x or 2.x one expected"
+            )
+
+    @property
+    def side_multiple(self) -> int:
+        """px: the model takes pictures whose sides are multiples of it."""
+        halvings = len(self.vae.config.block_out_channels) + len(self.unet.config.block_out_channels) - 2
+        return 2**halvings
+
+    def layer(self, name: str, field: str) -> Any:
+        """The UNet's attention layer of that name; `field` says in the ValueError which setting named it."""
+        layers = attention_layers(self.unet)
+        if name not in layers:
+            choices = ", ".join(layers)
+            raise ValueError(
+                f"emerdiff.{field}: {name!r} given, an attention layer expected; choices: {choices}"
+            )
+        return layers[name]
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """z0, (1, C, H/8, W/8) float32: the mode of the VAE's posterior, scaled; pixels (1, 3, H, W) in
+        −1..1.
+        """
+        latent = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist.mode().float()
+        return (latent - (self.vae.config.shift_factor or 0.0)) * self.vae.config.scaling_factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """RGB, (B, 3, H, W) float32 around 0..1, not clipped: differences of what is out of range count."""
+        latents = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
+        return self.vae.decode(latents.to(self.vae.dtype)).sample.float() / 2 + 0.5
+
+    def predict(self, latents: Tensor, timestep: int) -> Tensor:
+        """What the UNet says of (B, C, h, w) latents with the empty prompt: noise or v, float32, the same
+        shape.
+        """
+        prompt = self.empty_prompt.expand(len(latents), -1, -1)
+        return self.unet(latents.to(self.unet.dtype), timestep, encoder_hidden_states=prompt).sample.float()
+
+    def previous_mean(self, latents: Tensor, timestep: int, previous: int | None) -> Tensor:
+        """μ̂_t(x_t), one UNet call; see `schedule.posterior_mean`."""
+        return posterior_mean(self.schedule, latents, self.predict(latents, timestep), timestep, previous)
+
+
+def load_backbone(folder: Path, *, device: str = "auto", dtype: str = "auto") -> Backbone:
+    """Backbone from a Stable Diffusion folder of diffusers; `device` and `dtype` as in device.py."""
+    torch_device = resolve_device(device)
+    torch_dtype = resolve_dtype(dtype, torch_device)
+
+    def model(cls: Any, part: str) -> Any:
+        loaded = cls.from_pretrained(
+            folder,
+            subfolder=part,
+            torch_dtype=torch_dtype,
+            use_safetensors=True,
+            variant=weights_variant(folder, part),
+        )
+        return loaded.to(torch_device).eval().requires_grad_(False)
+
+    # Any scheduler's config will do: only its betas and its prediction type are read.
+    scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+    backbone = Backbone(
+        unet=model(UNet2DConditionModel, "unet"),
+        vae=model(AutoencoderKL, "vae"),
+        empty_prompt=_embed_empty_prompt(folder).to(torch_device, torch_dtype),
+        schedule=NoiseSchedule(
+            alphas_cumprod=tuple(scheduler.alphas_cumprod.double().tolist()),
+            prediction_type=scheduler.config.prediction_type,
+        ),
+    )
+    logger.info("loaded %s on %s in %s", folder, torch_device, torch_dtype)
+    return backbone
+
+
+@torch.no_grad()
+def _embed_empty_prompt(folder: Path) -> Tensor:
+    """(1, tokens, C) float32, on the CPU; the text encoder serves this once and is dropped."""
+    with _quiet_transformers():
+        tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
+        text_encoder = CLIPTextModel.from_pretrained(
+            folder,
+            subfolder="text_encoder",
+            use_safetensors=True,
+            variant=weights_variant(folder, "text_encoder"),
+        )
+    length = text_encoder.config.max_position_embeddings
+    tokens = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    return text_encoder.float().eval()(tokens.input_ids).last_hidden_state
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without the progress bar that transformers draws for every file, even the smallest."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,54 @@
+"""Masks without a diffusion model, as controls: picture → superpixels (SLIC), or cells of a regular grid."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.segmentation import slic
+
+from emerdiff.frame import as_rgb
+from emerdiff.masks import Masks
+
+
+def slic_masks(image: Any, clusters: int) -> Masks:
+    """About `clusters` superpixels (SLIC, Achanta et al. 2012, compactness 10) of a PIL image or (H, W, 3)
+    uint8.
+
+    `features` are mean RGB in 0..1, (K, 3); `low_res` is the label map itself.
+    """
+    rgb = as_rgb(image)
+    _check_clusters(clusters)
+    segments = slic(rgb, n_segments=clusters, compactness=10, channel_axis=-1, start_label=0)
+    used, inverse = np.unique(segments, return_inverse=True)  # SLIC may leave out indices
+    label_map: NDArray[np.int32] = inverse.reshape(rgb.shape[:2]).astype(np.int32)
+    return Masks(label_map=label_map, low_res=label_map, features=_mean_rgb(rgb, label_map, len(used)))
+
+
+def grid_masks(image: Any, clusters: int) -> Masks:
+    """About `clusters` cells, as square as they can be, of a PIL image or (H, W, 3) uint8 array.
+
+    `features` are mean RGB in 0..1, (K, 3); `low_res` is the grid with one position per cell.
+    """
+    rgb = as_rgb(image)
+    _check_clusters(clusters)
+    height, width = rgb.shape[:2]
+    rows = min(max(round(sqrt(clusters * height / width)), 1), height, clusters)
+    columns = min(max(round(clusters / rows), 1), width)
+    low_res = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
+    label_map = low_res[np.arange(height)[:, None] * rows // height, np.arange(width) * columns // width]
+    return Masks(label_map=label_map, low_res=low_res, features=_mean_rgb(rgb, label_map, rows * columns))
+
+
+def _check_clusters(clusters: int) -> None:
+    if clusters < 1:
+        raise ValueError(f"clusters: {clusters} given, an integer >= 1 expected")
+
+
+def _mean_rgb(rgb: NDArray[np.uint8], label_map: NDArray[np.int32], count: int) -> NDArray[np.float32]:
+    labels = label_map.ravel()
+    areas = np.bincount(labels, minlength=count)
+    sums = [np.bincount(labels, weights=rgb[..., channel].ravel(), minlength=count) for channel in range(3)]
+    return (np.stack(sums, axis=1) / areas[:, None] / 255).astype(np.float32)

@@ -1,0 +1,54 @@
+"""Batches: a call over many items → its results slice by slice, with fewer items at once when memory runs
+out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+# PyTorch's texts: CUDA and MPS; the CPU allocator.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+
+
+class Batches:
+    """A batch size that falls when memory runs out, and stays there: one object serves one segmentation."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size  # items at once
+
+    def run(self, call: Callable[[slice], Result], count: int) -> Iterator[Result]:
+        """Yields call(slice) over range(count); torch.OutOfMemoryError when not even one item fits."""
+        start = 0
+        while start < count:
+            part = slice(start, min(start + self.size, count))
+            try:
+                result = call(part)
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._halve(part.stop - part.start, error)
+            else:
+                yield result
+                start = part.stop
+
+    def _halve(self, failed: int, error: BaseException) -> None:
+        if failed == 1:
+            raise torch.OutOfMemoryError(
+                "memory does not hold even one trajectory; try a smaller emerdiff.image_size or float16"
+            ) from error
+        self.size = failed // 2
+        logger.warning("memory does not hold a batch of %d: going on with %d", failed, self.size)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        text in str(error) for text in _OUT_OF_MEMORY
+    )

@@ -1,0 +1,100 @@
+"""`Masks`, what the package hands over: class-agnostic masks of one picture, and their .npz file."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ARRAYS = ("label_map", "low_res", "features", "difference")
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the time stamp of every member: the same masks give the same bytes
+
+Scalar = str | int | float | bool
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """A picture split into K masks. Raises ValueError for shapes, dtypes or indices that do not fit."""
+
+    label_map: NDArray[np.int32]  # (H, W), 0 … K−1, in the picture's own frame
+    low_res: NDArray[np.int32]  # (h, w), 0 … K−1, the masks that it was refined from
+    features: NDArray[np.float32]  # (K, C), mean feature vector of each mask
+    difference: NDArray[np.float16] | None = None  # (K, H, W), d^i in RGB units (0..1), if kept
+
+    def __post_init__(self) -> None:
+        _check("label_map", self.label_map, np.int32, 2)
+        _check("low_res", self.low_res, np.int32, 2)
+        _check("features", self.features, np.float32, 2)
+        for name, indices in (("label_map", self.label_map), ("low_res", self.low_res)):
+            low, high = int(indices.min()), int(indices.max())
+            if low < 0 or high >= self.num_masks:
+                raise ValueError(f"Masks.{name} holds {low}..{high}, expected within 0..{self.num_masks - 1}")
+        if self.difference is not None:
+            _check("difference", self.difference, np.float16, 3)
+            if self.difference.shape != (self.num_masks, *self.label_map.shape):
+                expected = (self.num_masks, *self.label_map.shape)
+                raise ValueError(f"Masks.difference has shape {self.difference.shape}, expected {expected}")
+
+    @property
+    def num_masks(self) -> int:
+        """K. A mask may have lost all its pixels to others in the label map."""
+        return len(self.features)
+
+    def save(self, path: Path, **metadata: Scalar) -> None:
+        """Writes a compressed .npz with `metadata` as scalars beside the arrays.
+
+        The file appears whole or not at all, and the same content gives the same bytes.
+        """
+        arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
+        if taken := sorted(set(metadata) & set(_ARRAYS)):
+            raise ValueError(f"metadata {taken[0]!r} is the name of an array of Masks; give it another name")
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as file:
+                for name, value in {**arrays, **metadata}.items():
+                    member = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
+                    member.compress_type = zipfile.ZIP_DEFLATED
+                    with file.open(member, "w", force_zip64=True) as stream:
+                        np.lib.format.write_array(stream, np.asarray(value), allow_pickle=False)
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path) -> Masks:
+        """Masks from a file of `save`; FileNotFoundError if there is none, ValueError if it is something
+        else.
+        """
+        arrays = _read(path)
+        if missing := [name for name in _ARRAYS[:3] if name not in arrays]:
+            raise ValueError(f"{path} holds no {missing[0]}; a file written by Masks.save expected")
+        return cls(**{name: arrays[name] for name in _ARRAYS if name in arrays})
+
+    @staticmethod
+    def load_metadata(path: Path) -> dict[str, Scalar]:
+        """The metadata that `save` was given; errors as in `load`."""
+        return {name: value.item() for name, value in _read(path).items() if name not in _ARRAYS}
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no masks at {path}") from None
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a file written by Masks.save, or damaged: {error}") from error
+
+
+def _check(name: str, array: NDArray[Any], dtype: type[np.generic], ndim: int) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != ndim or array.size == 0:
+        given = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise ValueError(
+            f"Masks.{name}: {given} given, a non-empty {ndim}-D {np.dtype(dtype).name} array expected"
+        )

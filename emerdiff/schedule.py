@@ -1,0 +1,83 @@
+"""The noise schedule: which timesteps are visited, how a latent is noised, and the mean of one reverse step.
+
+In: a model's cumulative alphas ᾱ_t and what its UNet predicts. Out: x_t, and μ̂_t(x_t) of x_{t−1}. All
+arithmetic on latents is float32; the coefficients are computed in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+from torch import Tensor
+
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """What the model was trained with. Raises ValueError for a prediction type other than epsilon or v."""
+
+    alphas_cumprod: tuple[float, ...]  # ᾱ_0 … ᾱ_{T−1}, falling from about 1 to about 0
+    prediction_type: str  # what the UNet predicts: "epsilon" (the noise) or "v_prediction"
+
+    def __post_init__(self) -> None:
+        if self.prediction_type not in PREDICTION_TYPES:
+            choices = ", ".join(PREDICTION_TYPES)
+            raise ValueError(f"the scheduler predicts {self.prediction_type!r}; supported: {choices}")
+
+    def alpha(self, timestep: int | None) -> float:
+        """ᾱ_t; 1 for None, which stands for the clean latent behind the last timestep."""
+        return 1.0 if timestep is None else self.alphas_cumprod[timestep]
+
+
+def leading_timesteps(num_timesteps: int, num_train_timesteps: int) -> tuple[int, ...]:
+    """Evenly spaced from the clean end with an offset of 1, falling: (50, 1000) → 981, 961, …, 21, 1."""
+    spacing = num_train_timesteps // num_timesteps
+    timesteps = tuple(index * spacing + 1 for index in reversed(range(num_timesteps)))
+    if spacing == 0 or timesteps[0] >= num_train_timesteps:
+        most = num_train_timesteps - 1
+        raise ValueError(
+            f"emerdiff.num_timesteps: {num_timesteps} given, at most {most} expected for this model"
+        )
+    return timesteps
+
+
+def timesteps_from(timestep: int, num_timesteps: int, num_train_timesteps: int) -> tuple[int, ...]:
+    """The timesteps of the schedule from `timestep` down. One off the schedule: ValueError naming the nearest
+    two.
+    """
+    schedule = leading_timesteps(num_timesteps, num_train_timesteps)
+    if timestep not in schedule:
+        nearest = sorted(schedule, key=lambda other: abs(other - timestep))[:2]
+        raise ValueError(
+            f"emerdiff.timestep_modulate: {timestep} given, a timestep of the schedule expected; "
+            f"nearest: {' and '.join(map(str, sorted(nearest)))}"
+        )
+    return schedule[schedule.index(timestep) :]
+
+
+def add_noise(schedule: NoiseSchedule, clean: Tensor, noise: Tensor, timestep: int | None) -> Tensor:
+    """x_t = √ᾱ_t z0 + √(1−ᾱ_t) ε (DDPM, arXiv 2006.11239, eq. 4)."""
+    alpha = schedule.alpha(timestep)
+    return sqrt(alpha) * clean + sqrt(1 - alpha) * noise
+
+
+def posterior_mean(
+    schedule: NoiseSchedule, latents: Tensor, prediction: Tensor, timestep: int, previous: int | None
+) -> Tensor:
+    """μ̂_t(x_t): the mean of q(x_{t−1} | x_t, x̂_0) with x̂_0 from the UNet's prediction (DDPM, eq. 7; DDIM,
+    η = 1).
+
+    `latents` and `prediction` are (B, C, H, W) float32; `previous` is the next timestep towards the clean
+    end, None at the last one: ᾱ is 1 there, so that the mean is x̂_0 and the step has no noise.
+    """
+    alpha, alpha_previous = schedule.alpha(timestep), schedule.alpha(previous)
+    if schedule.prediction_type == "epsilon":
+        clean = (latents - sqrt(1 - alpha) * prediction) / sqrt(alpha)
+    else:  # v = √ᾱ ε − √(1−ᾱ) z0 (arXiv 2202.00512, appendix D)
+        clean = sqrt(alpha) * latents - sqrt(1 - alpha) * prediction
+    ratio = alpha / alpha_previous  # α_t of this step
+    weight_clean = sqrt(alpha_previous) * (1 - ratio) / (1 - alpha)
+    weight_latent = sqrt(ratio) * (1 - alpha_previous) / (1 - alpha)
+    return weight_clean * clean + weight_latent * latents

@@ -1,0 +1,108 @@
+"""The recipe: picture → fine class-agnostic masks, by the five steps of EmerDiff (arXiv 2401.11739, section
+4).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emerdiff.argmax import label_map_of
+from emerdiff.backbone import Backbone, fetch_weights, load_backbone
+from emerdiff.cluster import low_resolution_masks
+from emerdiff.config import EmerDiffConfig, read_preset
+from emerdiff.difference import difference_planes
+from emerdiff.frame import as_rgb, frame_size, to_frame
+from emerdiff.inversion import invert
+from emerdiff.masks import Masks
+from emerdiff.modulate import modulated_ends, signed_offsets
+from emerdiff.schedule import timesteps_from
+
+
+class EmerDiff:
+    """Segments pictures with a loaded backbone; nothing is kept between calls.
+
+    Raises ValueError if the config's layers or timesteps do not exist in the model.
+    """
+
+    def __init__(self, backbone: Backbone, config: EmerDiffConfig) -> None:
+        num_train_timesteps = len(backbone.schedule.alphas_cumprod)
+        self.timesteps = timesteps_from(config.timestep_modulate, config.num_timesteps, num_train_timesteps)
+        if config.timestep_feature >= num_train_timesteps:
+            given, last = config.timestep_feature, num_train_timesteps - 1
+            raise ValueError(f"emerdiff.timestep_feature: {given} given, 0..{last} expected for this model")
+        backbone.layer(config.feature_layer, "feature_layer")
+        backbone.layer(config.modulation_layer, "modulation_layer")
+        self.backbone = backbone
+        self.config = config
+
+    @classmethod
+    def from_preset(
+        cls, preset: str | Path = "sd15", *, device: str = "auto", dtype: str = "auto", **overrides: Any
+    ) -> EmerDiff:
+        """From a preset's name or YAML file; `overrides` are fields of EmerDiffConfig. Missing weights are
+        downloaded.
+
+        Raises ValueError for an unknown preset or field, and what `from_config` raises.
+        """
+        values = read_preset(preset).get("emerdiff")
+        if not isinstance(values, dict):
+            raise ValueError(f"preset {preset} has no section `emerdiff`")
+        config = EmerDiffConfig.from_mapping({**values, **overrides})
+        return cls._load(config, device, dtype, str(preset))
+
+    @classmethod
+    def from_config(cls, config: EmerDiffConfig, *, device: str = "auto", dtype: str = "auto") -> EmerDiff:
+        """Loads the config's model: "auto" is cuda, else mps, else cpu; float16 on the first two, float32 on
+        cpu.
+
+        Raises FileNotFoundError, in one line, if the weights are not there and cannot be downloaded.
+        """
+        return cls._load(config, device, dtype, "PRESET")
+
+    @classmethod
+    def _load(cls, config: EmerDiffConfig, device: str, dtype: str, preset: str) -> EmerDiff:
+        folder = fetch_weights(config, download=True, preset=preset)
+        return cls(load_backbone(folder, device=device, dtype=dtype), config)
+
+    @torch.inference_mode()
+    def segment(self, image: Any, *, seed: int = 0, keep_difference: bool = False) -> Masks:
+        """Fine masks of a PIL.Image or (H, W, 3) uint8 RGB array, at its size; `seed` draws all the noise.
+
+        K is `config.clusters`, or less where the picture's features do not differ. Raises ValueError for
+        another kind of image, and for more clusters than the feature layer has positions.
+        """
+        rgb = as_rgb(image)
+        generator = torch.Generator().manual_seed(seed)
+        clean = self._encoded(rgb)
+        low_res, features = low_resolution_masks(self.backbone, clean, self.config, generator)
+        steps = invert(
+            self.backbone, clean, self.timesteps, generator, record_attention=self.config.inject_attention
+        )
+        offsets = signed_offsets(low_res, self.config.strength)
+        ends = modulated_ends(self.backbone, steps, offsets, self.config)
+        planes = difference_planes(self.backbone, ends, self.config)
+        label_map, difference = label_map_of(planes, rgb.shape[:2], keep=keep_difference)
+        return Masks(label_map, low_res, features, difference)
+
+    @torch.inference_mode()
+    def naive(self, image: Any, *, seed: int = 0) -> Masks:
+        """The baseline: the same clusters as `segment` with this seed, upsampled bilinearly, the largest
+        wins.
+        """
+        rgb = as_rgb(image)
+        generator = torch.Generator().manual_seed(seed)
+        low_res, features = low_resolution_masks(self.backbone, self._encoded(rgb), self.config, generator)
+        planes = (torch.from_numpy(low_res == index).float() for index in range(len(features)))
+        label_map, _ = label_map_of(planes, rgb.shape[:2])
+        return Masks(label_map, low_res, features)
+
+    def _encoded(self, rgb: NDArray[np.uint8]) -> Tensor:
+        """z0 of the picture at the model's size, (1, C, h, w) float32."""
+        size_hw = frame_size(rgb.shape[:2], self.config.image_size, self.backbone.side_multiple)
+        return self.backbone.encode(to_frame(rgb, size_hw))

@@ -1,0 +1,160 @@
+"""The commands of `emerseg`, and what becomes of errors: one line on stderr and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from fusion.cli import options
+from fusion.cli.evaluate import evaluate
+from fusion.cli.segment import masks, segment
+
+UsageError: Any = typer.BadParameter.__bases__[0]  # of all that typer raises on wrong use; releases differ in its place
+
+
+class _OneLineErrors(TyperGroup):
+    """A group that ends with one line where the user, or a file, is at fault."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+        except UsageError as error:
+            code = _fail(error.format_message())
+        except typer.Abort:  # what Ctrl-C becomes in some releases of typer
+            code = 130
+        except (
+            ValueError,
+            OSError,
+        ) as error:  # what the packages raise on bad input, missing files, full disks
+            code = _fail(str(error))
+        if standalone_mode:
+            sys.exit(code or 0)
+        return code
+
+
+def _fail(message: str) -> int:
+    print(f"emerseg: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+app = typer.Typer(
+    cls=_OneLineErrors,
+    help="Open-vocabulary segmentation: pictures and words in, labelled masks and COCO annotations out.",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command()(segment)
+app.command()(masks)
+app.command("eval")(evaluate)
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from fusion.versions import own_version
+
+        print(own_version())
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit
+
+
+@app.command()
+def download(
+    preset: Annotated[str, typer.Argument(help="A preset's name (see `emerseg presets`) or YAML file.")],
+    overrides: options.Overrides = None,
+    verbose: options.Verbose = False,
+) -> None:
+    """Fetch a preset's weights once, for use without network later."""
+    from fusion.cli.console import set_up_output
+
+    set_up_output(verbose=verbose, progress_bars=True)
+    from fusion.models import download_weights
+    from fusion.presets import load_preset
+
+    for section, where in download_weights(load_preset(preset, overrides or ())).items():
+        print(f"{section}: {where}")
+
+
+@app.command()
+def presets() -> None:
+    """List the presets: what they are, where their weights come from, under which licence."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from fusion.presets import list_presets, load_preset
+
+    table = Table("preset", "description", "weights", "licence", "download", show_lines=True)
+    for name in list_presets():
+        preset = load_preset(name)
+        models = (preset.emerdiff, preset.ovseg)
+        table.add_row(
+            name,
+            escape(preset.description),
+            "\n".join(escape(model.model) for model in models),
+            "\n".join(escape(model.license) for model in models),
+            "\n".join(f"{model.download_mb} MB" if model.download_mb else "none" for model in models),
+        )
+    Console().print(table)
+
+
+@app.command()
+def labels(
+    file: Annotated[str, typer.Argument(help="A label file (.txt, .yaml) or comma-separated words.")],
+) -> None:
+    """Show how a label file is read: category ids, names, synonyms, stuff or thing, colours."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from fusion.cli.words import read_words
+    from fusion.palette import label_colors
+
+    read = read_words(file)
+    table = Table("id", "name", "synonyms", "kind", "colour")
+    for index, (label, color) in enumerate(zip(read, label_colors(read), strict=True), start=1):
+        hexadecimal = "#{:02x}{:02x}{:02x}".format(*color)
+        table.add_row(
+            str(index),
+            escape(label.name),
+            escape(", ".join(label.synonyms)),
+            "stuff" if label.stuff else "thing",
+            f"[{hexadecimal}]██[/] {hexadecimal}",
+        )
+    Console().print(table)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the results.")] = Path(
+        "emerseg-demo"
+    ),
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Segment bundled example scenes with the embedded models, and compare with their ground truth. No network."""
+    from fusion.cli.console import set_up_output
+
+    set_up_output(verbose=verbose)
+    from fusion.cli.demo import show_demo
+
+    show_demo(output, device=device, dtype=dtype, quiet=quiet)
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,52 @@
+"""`emerseg demo`: runs the demo and says how good it is and where to look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from fusion.cli.console import percent, run_to_end
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fusion.evaluate import Row
+
+_NAMES = {"none": "CLIP alone", "naive": "naive upsampling + CLIP", "emerdiff": "EmerDiff + CLIP"}
+
+
+def show_demo(output: Path, *, device: str, dtype: str, quiet: bool) -> None:
+    """Segment the demo's scenes into `output` and print their scores."""
+    from fusion.batch import plan_run, run_batch
+    from fusion.demo import PRESET, demo_labels, save_scenes, score_demo, write_sheets
+    from fusion.jobs import segment_job
+    from fusion.segmenter import Segmenter
+
+    segmenter = Segmenter.from_preset(PRESET, device=device, dtype=dtype)
+    scenes = save_scenes(output.absolute() / "scenes")
+    job = segment_job(segmenter, output, demo_labels(), dtype=dtype)
+    files = plan_run(scenes, output, job.config_hash, overwrite=True)
+    code = run_to_end(run_batch(files, output, job, overwrite=True), len(files), quiet=quiet)
+    if code:
+        raise typer.Exit(code)
+    rows = score_demo(segmenter, output, scenes)
+    sheets = write_sheets(segmenter, output, scenes)
+    _print_scores(rows, len(scenes))
+    print(f"contact sheets: {sheets[0]} … {sheets[-1].name}")
+    print(f"all results:    {output / 'overlays'}, {output / 'semantic'}, {output / 'instances.json'}")
+
+
+def _print_scores(rows: Sequence[Row], count: int) -> None:
+    """A line per mask source: the mIoU of its labels, and the bound of its masks."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(f"{count} scenes, all words of the toy world at once")
+    table.add_column("label mIoU", justify="right")
+    table.add_column("mask bound mIoU", justify="right")
+    for source, name in _NAMES.items():
+        of_source = {row.protocol: row for row in rows if row.masks == source}
+        table.add_row(name, percent(of_source["open"].miou), percent(of_source["bound"].bound_miou))
+    Console().print(table)

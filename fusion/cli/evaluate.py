@@ -1,0 +1,137 @@
+"""`emerseg eval`: a data set with its truth in, a table of quality, time and memory out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fusion.cli import options
+from fusion.cli.console import percent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fusion.evaluate import Row
+
+
+def evaluate(
+    dataset: Annotated[str, typer.Option("--dataset", help="The data set: toy.")],
+    root: Annotated[str, typer.Option("--root", help="Where it is; for toy a range of seeds FIRST:END.")],
+    preset: options.PresetName = "mini",
+    masks: Annotated[
+        str,
+        typer.Option(
+            "--masks",
+            callback=options.several_of("fusion.config", "MASK_SOURCES"),
+            help="Comma-separated: emerdiff, naive, slic, grid, none.",
+        ),
+    ] = "none,naive,emerdiff",
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            "--clip",
+            callback=options.several_of("ovseg.config", "DENSE_VARIANTS"),
+            help="Comma-separated: maskclip, clip. Default: the preset's.",
+        ),
+    ] = None,
+    fuse: Annotated[
+        str | None,
+        typer.Option(
+            "--fuse",
+            callback=options.several_of("fusion.config", "FUSE_RULES"),
+            help="Comma-separated: overlap, embedding. Default: the preset's.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            "--protocol",
+            callback=options.several_of("fusion.config", "PROTOCOLS"),
+            help="Comma-separated: open (words in, mIoU out), bound (quality of the masks alone).",
+        ),
+    ] = "open,bound",
+    clusters: options.Clusters = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    batch: options.Batch = None,
+    seed: options.Seed = 0,
+    limit: options.Limit = None,
+    overrides: options.Overrides = None,
+    json: Annotated[Path | None, typer.Option("--json", dir_okay=False, help="Also write the table there.")] = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Measure mIoU, pixel accuracy, boundary F, the masks' upper bound, seconds and memory against ground truth."""
+    from fusion.cli.console import set_up_output
+
+    set_up_output(verbose=verbose)
+    from dataclasses import asdict, replace
+
+    from fusion.config import DIFFUSION_SOURCES, NO_MASKS
+    from fusion.eval_data import open_dataset
+    from fusion.evaluate import evaluate as measure
+    from fusion.evaluate import needs_clip
+    from fusion.files import write_json
+    from fusion.models import load_clip, load_diffusion
+    from fusion.presets import config_hash, load_preset
+    from fusion.sources import mask_maker
+    from ovseg import OpenVocabSegmenter
+
+    sources, protocols = options.split_list(masks), options.split_list(protocol)
+    settings = load_preset(preset, options.overrides_of(overrides, clusters=clusters, batch=batch))
+    variants = options.split_list(clip) or [settings.ovseg.dense]
+    data = open_dataset(dataset, root, limit)
+    diffusion = next((source for source in sources if source in DIFFUSION_SOURCES), NO_MASKS)
+    model = load_diffusion(diffusion, settings, device=device, dtype=dtype)
+    clips = {}
+    if needs_clip(protocols, sources):
+        loaded = load_clip(settings, device=device, dtype=dtype)
+        clips = {v: OpenVocabSegmenter(loaded.backbone, replace(settings.ovseg, dense=v)) for v in variants}
+
+    rows: list[Row] = []
+    makers = {source: mask_maker(source, settings.emerdiff, model) for source in sources if source != NO_MASKS}
+    rules = options.split_list(fuse) or [settings.fusion.fuse]
+    steps = measure(data, sources, makers, clips, settings.fusion, protocols=protocols, rules=rules, seed=seed)
+    for number, rows in enumerate(steps, start=1):
+        if not quiet:
+            print(f"[{number}/{data.count}] {_short(rows)}", file=sys.stderr, flush=True)
+    _print_table(rows)
+    if json is not None:
+        table = {
+            "dataset": dataset,
+            "root": root,
+            "images": data.count,
+            "config_hash": config_hash(settings, seed=seed, dtype=dtype),
+            "rows": [asdict(row) for row in rows],
+        }
+        write_json(json, table)
+
+
+def _short(rows: Sequence[Row]) -> str:
+    """The main figure of every row so far."""
+    main = ((row, row.bound_miou if row.miou is None else row.miou) for row in rows)
+    return "  ".join(f"{row.protocol} {row.masks} {percent(figure)}" for row, figure in main)
+
+
+def _print_table(rows: Sequence[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("protocol", "masks", "clip", "fuse")
+    for column in ("mIoU", "bound mIoU", "pixel acc.", "boundary F2", "boundary F5", "s / image", "peak MB"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        figures = (row.miou, row.bound_miou, row.pixel_accuracy, row.boundary_f2, row.boundary_f5)
+        table.add_row(
+            row.protocol,
+            row.masks,
+            row.clip or "-",
+            row.fuse or "-",
+            *(percent(figure) for figure in figures),
+            f"{row.seconds_per_image:.2f}",
+            "-" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.0f}",
+        )
+    Console().print(table)

@@ -1,0 +1,114 @@
+"""`emerseg segment` and `emerseg masks`: images in, an output folder out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fusion.cli import options
+
+
+def segment(
+    inputs: options.Inputs,
+    labels: Annotated[str, typer.Option("--labels", "-l", help='Words, as in "cat, grass, sky", or a label file.')],
+    output: options.Output,
+    preset: options.PresetName = "sd15",
+    background: Annotated[
+        str | None, typer.Option("--background", help="Words, or a label file, whose pixels become other.")
+    ] = None,
+    masks: options.Masks = "emerdiff",
+    clusters: options.Clusters = None,
+    clip: options.Clip = None,
+    fuse: options.Fuse = None,
+    min_score: options.MinScore = None,
+    min_margin: options.MinMargin = None,
+    min_area: options.MinArea = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    batch: options.Batch = None,
+    seed: options.Seed = 0,
+    limit: options.Limit = None,
+    overwrite: options.Overwrite = False,
+    overrides: options.Overrides = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Label every pixel of pictures with your words: COCO annotations, semantic maps and overlays.
+
+    Finished pictures are skipped when the command is run again.
+    """
+    from fusion.cli.console import run_to_end, set_up_output
+
+    set_up_output(verbose=verbose)
+    from fusion.batch import plan_run, run_batch
+    from fusion.cli.words import read_words
+    from fusion.inputs import find_images
+    from fusion.jobs import segment_hash, segment_job
+    from fusion.outputs import folders
+    from fusion.presets import load_preset
+    from fusion.segmenter import Segmenter
+    from ovseg.labels import as_labels
+
+    words = read_words(labels)
+    others = read_words(background) if background is not None else ()
+    as_labels(words, others)  # a word cannot be both
+    settings = load_preset(
+        preset,
+        options.overrides_of(
+            overrides,
+            clusters=clusters,
+            batch=batch,
+            clip=clip,
+            fuse=fuse,
+            min_score=min_score,
+            min_margin=min_margin,
+            min_area=min_area,
+        ),
+    )
+    paths = find_images(inputs, outside=folders(output))
+    config_hash = segment_hash(settings, masks, words, others, seed=seed, dtype=dtype)
+    files = plan_run(paths, output, config_hash, overwrite=overwrite)[:limit]
+    segmenter = Segmenter.from_preset(settings, masks=masks, device=device, dtype=dtype)
+    job = segment_job(segmenter, output, words, others, seed=seed, dtype=dtype)
+    raise typer.Exit(run_to_end(run_batch(files, output, job, overwrite=overwrite), len(files), quiet=quiet))
+
+
+def masks(
+    inputs: options.Inputs,
+    output: options.Output,
+    preset: options.PresetName = "sd15",
+    source: options.Masks = "emerdiff",
+    clusters: options.Clusters = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    batch: options.Batch = None,
+    seed: options.Seed = 0,
+    limit: options.Limit = None,
+    overwrite: options.Overwrite = False,
+    overrides: options.Overrides = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Class-agnostic masks of pictures, without words: masks/NAME.npz, and overlays that show them."""
+    from fusion.cli.console import run_to_end, set_up_output
+
+    set_up_output(verbose=verbose)
+    from fusion.batch import plan_run, run_batch
+    from fusion.config import NO_MASKS
+    from fusion.inputs import find_images
+    from fusion.jobs import masks_hash, masks_job
+    from fusion.models import load_diffusion
+    from fusion.outputs import folders
+    from fusion.presets import load_preset
+    from fusion.sources import mask_maker
+
+    if source == NO_MASKS:
+        raise ValueError("--masks none is CLIP alone and needs words: use `emerseg segment`")
+    settings = load_preset(preset, options.overrides_of(overrides, clusters=clusters, batch=batch))
+    paths = find_images(inputs, outside=folders(output))
+    config_hash = masks_hash(settings, source, seed=seed, dtype=dtype)
+    files = plan_run(paths, output, config_hash, overwrite=overwrite)[:limit]
+    maker = mask_maker(source, settings.emerdiff, load_diffusion(source, settings, device=device, dtype=dtype))
+    job = masks_job(settings, source, maker, output, seed=seed, dtype=dtype)
+    raise typer.Exit(run_to_end(run_batch(files, output, job, overwrite=overwrite), len(files), quiet=quiet))

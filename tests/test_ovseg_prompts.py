@@ -1,0 +1,78 @@
+"""Templates, articles, and the mean embedding of a label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ovseg.labels import Label
+from ovseg.prompts import TEMPLATES, embed_labels, fill, label_prompts, resolve_templates
+
+
+def letters(texts: Sequence[str]) -> NDArray[np.float32]:
+    """A stand-in for a text encoder: the unit vector of letter counts."""
+    counts = np.array([[text.count(letter) for letter in "abcdefgxyz"] for text in texts], np.float32)
+    return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("template", "word", "expected"),
+    [
+        ("a photo of a {}", "boat", "a photo of a boat"),
+        ("a photo of a {}", "orange boat", "a photo of an orange boat"),
+        ("A {} at sea", "Umbrella", "An Umbrella at sea"),
+        ("a photo of the {}", "owl", "a photo of the owl"),
+        ("a photo of a {}", "the moon", "a photo of the moon"),
+        ("a photo of the {}", "a cat", "a photo of a cat"),
+        ("{}", "apple", "apple"),
+        ("a {}", "thermos", "a thermos"),
+        ("a {}", "weird {} word", "a weird {} word"),
+    ],
+)
+def test_the_word_takes_its_place_with_one_fitting_article(template: str, word: str, expected: str) -> None:
+    assert fill(template, word) == expected
+
+
+def test_every_synonym_goes_through_every_template() -> None:
+    prompts = label_prompts(Label("car", ("automobile",)), ("a {}", "the {}"))
+    assert prompts == ["a car", "the car", "an automobile", "the automobile"]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_named_sets_hold_distinct_valid_templates(name: str) -> None:
+    templates = resolve_templates(name)
+    assert resolve_templates(templates) == templates
+    assert len(set(templates)) == len(templates)
+
+
+@pytest.mark.parametrize(
+    ("templates", "message"),
+    [
+        ("foto", "unknown template set 'foto': give one of photo, simple, toy"),
+        ((), r"templates are \(\), expected one of photo, simple, toy or a list"),
+        (("a cat",), "template 'a cat'"),
+        (("{} and {}",), "template '{} and {}'"),
+        ((3,), "template 3"),
+    ],
+)
+def test_bad_templates_are_refused(templates: str | tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve_templates(templates)
+
+
+def test_a_label_is_the_unit_mean_of_its_prompts() -> None:
+    labels = [Label("cab", ("taxi",)), Label("bee")]
+    embedded = embed_labels(labels, ("a {}", "{}"), letters)
+    means = [letters(["a cab", "cab", "a taxi", "taxi"]).mean(0), letters(["a bee", "bee"]).mean(0)]
+    np.testing.assert_allclose(embedded, [mean / np.linalg.norm(mean) for mean in means], rtol=1e-6)
+    assert embedded.dtype == np.float32
+
+
+def test_labels_do_not_touch_each_other() -> None:
+    labels = [Label("cab", ("taxi",)), Label("bee"), Label("fax", ("gaze", "daze"))]
+    together = embed_labels(labels, "photo", letters)
+    alone = np.concatenate([embed_labels([label], "photo", letters) for label in labels])
+    np.testing.assert_array_equal(together, alone)

@@ -1,0 +1,146 @@
+"""The whole step: a picture and words in, a coarse map of exactly these words out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from tiny_ovseg import tiny_backbone
+
+import ovseg
+from ovseg import Label, OpenVocabSegmenter, OvsegConfig
+
+WORDS = ["red ball", "grass", "sky", "Ärmel", "sea"]
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> OpenVocabSegmenter:
+    config = OvsegConfig(model="local-dir:tiny", image_size=40, templates="simple")
+    return OpenVocabSegmenter(tiny_backbone(), config)
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Blobs rather than noise, so that patches differ after the resizing."""
+    blobs = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), np.uint8)
+    return np.asarray(Image.fromarray(blobs).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("size_hw", [(40, 40), (1, 1), (1, 300), (61, 47), (200, 3), (33, 128)])
+def test_shapes_dtypes_and_names_at_any_size(segmenter: OpenVocabSegmenter, size_hw: tuple[int, int]) -> None:
+    coarse = segmenter.segment(picture(*size_hw), WORDS)
+    assert coarse.labels == tuple(WORDS) and coarse.background == ()
+    assert coarse.label_map.shape == size_hw and coarse.label_map.dtype == np.int32
+    grid_hw = coarse.logits.shape[1:]
+    assert min(grid_hw) == 5 and (size_hw[0] > size_hw[1]) == (grid_hw[0] > grid_hw[1])
+    assert coarse.logits.shape == (5, *grid_hw) and coarse.logits.dtype == np.float32
+    assert coarse.embeddings.shape == (12, *grid_hw) and coarse.text_embeddings.shape == (5, 12)
+    np.testing.assert_allclose(np.linalg.norm(coarse.embeddings, axis=0), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(coarse.text_embeddings, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(coarse.scores.sum(axis=0), 1, atol=1e-5)
+
+
+def test_logits_are_scaled_cosines_and_the_map_is_their_upsampled_argmax(
+    segmenter: OpenVocabSegmenter,
+) -> None:
+    coarse = segmenter.segment(picture(64, 96), WORDS)
+    logits = torch.einsum("lc,chw->lhw", *map(torch.from_numpy, (coarse.text_embeddings, coarse.embeddings))) * 20
+    np.testing.assert_allclose(coarse.logits, logits, atol=1e-4)
+    planes = F.interpolate(torch.from_numpy(coarse.logits)[None], (64, 96), mode="bilinear")[0]
+    first, second = planes.topk(2, dim=0).values
+    sure = (first - second).numpy() > 1e-4  # elsewhere rounding decides
+    assert sure.mean() > 0.9
+    np.testing.assert_array_equal(coarse.label_map[sure], planes.argmax(0).numpy()[sure])
+
+
+def test_the_configs_logit_scale_takes_the_place_of_the_models(segmenter: OpenVocabSegmenter) -> None:
+    config = OvsegConfig(model="local-dir:tiny", image_size=40, templates="simple", logit_scale=2.0)
+    scaled = OpenVocabSegmenter(segmenter.backbone, config).segment(picture(30, 30), WORDS)
+    np.testing.assert_allclose(scaled.logits * 10, segmenter.segment(picture(30, 30), WORDS).logits, atol=1e-4)
+
+
+def test_a_permuted_list_permutes_the_result(segmenter: OpenVocabSegmenter) -> None:
+    order = [3, 0, 4, 2, 1]
+    straight = segmenter.segment(picture(50, 70), WORDS)
+    permuted = segmenter.segment(picture(50, 70), [WORDS[i] for i in order])
+    np.testing.assert_allclose(permuted.logits, straight.logits[order], atol=1e-4)
+    names, expected = np.array(permuted.labels)[permuted.label_map], np.array(WORDS)[straight.label_map]
+    assert (names == expected).mean() > 0.999  # a pixel may lie on a border to the last bit
+    assert len(set(expected.ravel())) > 1
+
+
+def test_background_words_compete_and_are_marked(segmenter: OpenVocabSegmenter) -> None:
+    together = segmenter.segment(picture(50, 70), WORDS)
+    split = segmenter.segment(picture(50, 70), WORDS[:3], background=WORDS[3:])
+    assert split.labels == tuple(WORDS) and split.background == tuple(WORDS[3:])
+    np.testing.assert_array_equal(split.label_map, together.label_map)
+
+
+def test_text_encoded_once_gives_the_same_map(segmenter: OpenVocabSegmenter) -> None:
+    text = segmenter.encode_labels(WORDS[:3], background=WORDS[3:])
+    once = segmenter.segment(picture(30, 44), WORDS[:3], background=WORDS[3:], text_embeddings=text)
+    each = segmenter.segment(picture(30, 44), WORDS[:3], background=WORDS[3:])
+    np.testing.assert_array_equal(once.logits, each.logits)
+    with pytest.raises(ValueError, match="text_embeddings has 5 rows, expected one for each of 2"):
+        segmenter.segment(picture(30, 44), WORDS[:2], text_embeddings=text)
+
+
+def test_synonyms_move_the_embedding_and_never_appear_as_labels(segmenter: OpenVocabSegmenter) -> None:
+    with_synonym = segmenter.segment(picture(30, 30), [Label("sea", ("ocean",)), "sky"])
+    assert with_synonym.labels == ("sea", "sky")
+    plain = segmenter.encode_labels(["sea", "ocean"])
+    np.testing.assert_allclose(
+        with_synonym.text_embeddings[0], plain.sum(axis=0) / np.linalg.norm(plain.sum(axis=0)), atol=1e-5
+    )
+
+
+def test_pil_images_and_arrays_are_the_same(segmenter: OpenVocabSegmenter) -> None:
+    rgb = picture(35, 52)
+    from_array, from_pil = segmenter.segment(rgb, WORDS), segmenter.segment(Image.fromarray(rgb), WORDS)
+    np.testing.assert_array_equal(from_array.logits, from_pil.logits)
+
+
+def test_the_variant_of_the_config_is_used(segmenter: OpenVocabSegmenter) -> None:
+    config = OvsegConfig(model="local-dir:tiny", image_size=40, templates="simple", dense="clip")
+    standard = OpenVocabSegmenter(segmenter.backbone, config).segment(picture(40, 40), WORDS)
+    assert np.abs(standard.embeddings - segmenter.segment(picture(40, 40), WORDS).embeddings).max() > 0.05
+
+
+def test_bad_pictures_and_labels_are_refused_before_any_work(segmenter: OpenVocabSegmenter) -> None:
+    with pytest.raises(ValueError, match="image is NoneType"):
+        segmenter.segment(None, WORDS)
+    with pytest.raises(ValueError, match="more than once"):
+        segmenter.segment(picture(9, 9), ["cat", "CAT"])
+    with pytest.raises(ValueError, match="no labels"):
+        segmenter.segment(picture(9, 9), [])
+
+
+def test_a_preset_file_loads_with_overrides(tmp_path: Path) -> None:
+    from tiny_ovseg import VIT_B16_SHAPED, save_local_dir
+
+    save_local_dir(tmp_path / "model", VIT_B16_SHAPED)
+    preset = tmp_path / "mine.yaml"
+    preset.write_text(f"ovseg:\n  model: local-dir:{tmp_path / 'model'}\n  image_size: 224\n")
+    loaded = OpenVocabSegmenter.from_preset(preset, device="cpu", image_size=64, dense="clip")
+    assert (loaded.config.image_size, loaded.config.dense) == (64, "clip")
+    assert loaded.segment(picture(30, 20), ["cat", "dog"]).logits.shape == (2, 6, 4)
+    preset.write_text("emerdiff: {}\n")
+    with pytest.raises(ValueError, match="has no section ovseg"):
+        OpenVocabSegmenter.from_preset(preset)
+
+
+def test_importing_the_package_is_light() -> None:
+    code = "import sys, ovseg; print(sorted({'torch', 'numpy', 'open_clip', 'cv2', 'PIL'} & sys.modules.keys()))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_public_names_exist_and_others_do_not() -> None:
+    assert all(getattr(ovseg, name).__name__ == name for name in ovseg.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = ovseg.nonsense
