@@ -25,7 +25,7 @@ from torch import Tensor
 from ovseg.config import MODEL_FORMS, OvsegConfig
 from ovseg.dense import dense_tokens
 from ovseg.device import resolve_device, resolve_dtype
-from ovseg.weights import CONFIG_FILE, WEIGHTS_FILE, builtin_folder, checked_folder, hub_files
+from ovseg.fetch import CONFIG_FILE, WEIGHTS_FILE, builtin_folder, checked_folder, hub_files
 
 TEXT_BATCH = 256  # prompts at once: 77 tokens each, some 100 MB for ViT-B
 

@@ -36,6 +36,12 @@ class _OneLineErrors(TyperGroup):
             sys.exit(code or 0)
         return code
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except UsageError:
+            raise ValueError(f"no command {args[0]!r}, expected one of {', '.join(self.commands)}") from None
+
 
 def _fail(message: str) -> int:
     print(f"emerseg: error: {' '.join(message.split())}", file=sys.stderr)
@@ -90,24 +96,14 @@ def download(
 @app.command()
 def presets() -> None:
     """List the presets: what they are, where their weights come from, under which licence."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from fusion.presets import list_presets, load_preset
 
-    table = Table("preset", "description", "weights", "licence", "download", show_lines=True)
     for name in list_presets():
         preset = load_preset(name)
-        models = (preset.emerdiff, preset.ovseg)
-        table.add_row(
-            name,
-            escape(preset.description),
-            "\n".join(escape(model.model) for model in models),
-            "\n".join(escape(model.license) for model in models),
-            "\n".join(f"{model.download_mb} MB" if model.download_mb else "none" for model in models),
-        )
-    Console().print(table)
+        print(f"{name:8}{preset.description}")
+        for section, model in (("emerdiff", preset.emerdiff), ("ovseg", preset.ovseg)):
+            size = f"{model.download_mb} MB to download" if model.download_mb else "no download"
+            print(f"{'':8}{section:10}{model.model}  ({model.license}; {size})")
 
 
 @app.command()

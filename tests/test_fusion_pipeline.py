@@ -1,0 +1,110 @@
+"""`fuse` on literal 4×4 maps: labels, evidence, abstention, background, both rules."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_fusion import coarse_of, masks_of
+
+from fusion import FusionConfig, fuse
+
+MASKS = [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 2, 2], [2, 2, 2, 2]]
+COARSE = [[0, 0, 2, 2], [0, 1, 2, 2], [1, 1, 1, 1], [0, 0, 1, 1]]
+
+
+def test_every_mask_takes_the_label_that_it_overlaps_most():
+    result = fuse(masks_of(MASKS), coarse_of(COARSE))
+    assert result.labels == ("cat", "grass", "sky")
+    assert result.label_map.tolist() == [[1, 1, 3, 3], [1, 1, 3, 3], [2, 2, 2, 2], [2, 2, 2, 2]]
+    assert result.label_map.dtype == np.int32
+
+
+def test_evidence_of_every_mask():
+    coarse = coarse_of(COARSE)
+    segments = fuse(masks_of(MASKS), coarse).segments
+    assert [(s.mask_id, s.label, s.share, s.runner_up, s.margin, s.area) for s in segments] == [
+        (0, "cat", 0.75, "grass", 0.5, 4),
+        (1, "sky", 1.0, None, 1.0, 4),
+        (2, "grass", 0.75, "cat", 0.5, 8),
+    ]
+    inside = np.array(MASKS) == 2
+    assert segments[2].score == pytest.approx(coarse.scores[1][inside].mean())
+
+
+def test_score_map_holds_the_score_of_the_label_that_was_given():
+    coarse = coarse_of(COARSE, background=("sky",))
+    result = fuse(masks_of(MASKS), coarse)
+    padded = np.concatenate([np.zeros((1, 4, 4), np.float32), coarse.scores[:2]])
+    expected = np.take_along_axis(padded, result.label_map[None].astype(int), axis=0)[0]
+    np.testing.assert_array_equal(result.score_map, expected)
+
+
+def test_a_tie_goes_to_the_label_with_the_higher_mean_score():
+    halves = [[0, 0, 1, 1]] * 4
+    one_mask = masks_of(np.zeros((4, 4)))
+    surer = np.where(np.array(halves) == 1, 5.0, 1.0)
+    assert fuse(one_mask, coarse_of(halves)).segments[0].label == "cat"
+    assert fuse(one_mask, coarse_of(halves, sharpness=surer)).segments[0].label == "grass"
+
+
+def test_masks_below_the_thresholds_abstain_but_keep_their_evidence():
+    masks, coarse = masks_of(MASKS), coarse_of(COARSE)
+    by_margin = fuse(masks, coarse, FusionConfig(min_margin=0.6))
+    assert [s.label for s in by_margin.segments] == [None, "sky", None]
+    assert [s.share for s in by_margin.segments] == [0.75, 1.0, 0.75]
+    assert by_margin.label_map.tolist() == [[0, 0, 3, 3], [0, 0, 3, 3], [0, 0, 0, 0], [0, 0, 0, 0]]
+    sky_score = fuse(masks, coarse).segments[1].score
+    by_score = fuse(masks, coarse, FusionConfig(min_score=sky_score))
+    assert [s.label for s in by_score.segments] == [None, "sky", None]
+
+
+def test_background_words_become_other_and_are_no_labels_of_the_result():
+    result = fuse(masks_of(MASKS), coarse_of(COARSE, labels=("cat", "lawn", "sky"), background=("lawn",)))
+    assert result.labels == ("cat", "sky")
+    assert result.label_map.tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert [s.label for s in result.segments] == ["cat", "sky", None]
+    assert result.segments[0].runner_up == "lawn"
+
+
+def test_a_mask_without_a_pixel_has_no_segment():
+    assert [s.mask_id for s in fuse(masks_of([[0, 2]] * 2, num_masks=4), coarse_of([[0, 1]] * 2)).segments] == [0, 2]
+
+
+def test_embedding_rule_takes_the_nearest_text_whatever_the_pixels_say():
+    coarse = coarse_of([[0, 0, 0, 1]] * 4)
+    # The one patch column of grass is far longer: the mean leans to it, although three columns in four are cat.
+    coarse.embeddings[1] *= 9
+    masks = masks_of(np.zeros((4, 4)))
+    assert fuse(masks, coarse).segments[0].label == "cat"
+    segment = fuse(masks, coarse, FusionConfig(fuse="embedding")).segments[0]
+    assert (segment.label, segment.share, segment.runner_up, segment.margin) == ("grass", 0.25, "cat", -0.5)
+
+
+def test_embedding_rule_weighs_patches_by_the_share_that_a_mask_covers():
+    coarse = coarse_of([[0, 1]])  # a grid of 1×2 patches over a picture of 2×4 px
+    object.__setattr__(coarse, "label_map", np.zeros((2, 4), np.int32))
+    masks = masks_of([[0, 1, 1, 1], [0, 1, 1, 1]])  # mask 1 covers half of the cat patch and all of the grass patch
+    result = fuse(masks, coarse, FusionConfig(fuse="embedding"))
+    assert [s.label for s in result.segments] == ["cat", "grass"]
+
+
+def test_small_components_are_absorbed_and_keep_the_partition():
+    masks = masks_of([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    coarse = coarse_of([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    assert fuse(masks, coarse).label_map[1, 1] == 2
+    cleaned = fuse(masks, coarse, FusionConfig(min_area=2))
+    assert (cleaned.label_map == 1).all()
+    assert cleaned.score_map[1, 1] == pytest.approx(coarse.scores[0][1, 1])
+
+
+def test_sizes_that_differ_are_an_error():
+    with pytest.raises(ValueError, match=r"\(4, 4\).*\(2, 2\)"):
+        fuse(masks_of(MASKS), coarse_of([[0, 0], [0, 0]]))
+
+
+@pytest.mark.parametrize(
+    "values", [{"fuse": "vote"}, {"min_score": 2}, {"min_margin": -0.1}, {"min_area": 1.5}, {"min_aera": 1}]
+)
+def test_bad_settings_are_named(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        FusionConfig.from_mapping(values)
