@@ -44,7 +44,7 @@ def annotate(segmentation: Segmentation, labels: Sequence[Label]) -> list[dict[s
     scores = np.bincount(regions.ravel(), weights=segmentation.score_map.ravel())  # sums
     num_masks = int(segmentation.mask_map.max()) + 1
     overlaps = contingency(regions, segmentation.mask_map, (len(region_labels), num_masks))
-    boxes = find_objects(regions + 1)
+    boxes = find_objects(regions + 1, max_label=len(region_labels))
     found = []
     for region in np.argsort(region_labels, kind="stable").tolist():
         label = int(region_labels[region])
@@ -83,7 +83,8 @@ def encode_region(regions: NDArray[np.int32], region: int, box: tuple[slice, sli
     apart = starts[1:] != ends[:-1]  # a run that ends at the bottom of a column may go on at the top of the next
     starts, ends = starts[np.r_[True, apart]], ends[np.r_[apart, True]]
     edges = np.concatenate([[0], np.stack([starts, ends], axis=1).ravel(), [height * width]])
-    return rle_codec.frPyObjects({"size": [height, width], "counts": np.diff(edges).tolist()}, height, width)
+    counts = np.trim_zeros(np.diff(edges), "b").tolist()  # from the first pixel: outside, inside, outside, …
+    return rle_codec.frPyObjects({"size": [height, width], "counts": counts}, height, width)
 
 
 def categories(labels: Sequence[Label]) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ def open_journal(path: Path) -> tuple[str | None, dict[int, Entry]]:
     with path.open("r+b") as file:
         for line in file:
             try:
-                values: dict[str, Any] = json.loads(line)
+                values: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
                 if config_hash is None:
                     config_hash = str(values["config_hash"])
                 else:

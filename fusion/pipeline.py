@@ -82,7 +82,7 @@ def _segment(
     margin = share - (float(counts[follower] / area) if follower is not None else 0.0)
     score = float(scores[winner])
     background = coarse.labels[winner] in coarse.background
-    abstains = score < config.min_score or margin < config.min_margin
+    abstains = score < config.min_score or (margin < config.min_margin and config.min_margin > 0)  # 0: never
     return Segment(
         mask_id=mask,
         label=None if background or abstains else coarse.labels[winner],

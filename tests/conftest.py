@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ WEIGHTS = [ROOT / "emerdiff/weights/mini/model_index.json", ROOT / "ovseg/weight
 def pytest_configure(config: pytest.Config) -> None:
     import torch
 
+    with suppress(ImportError):
+        import urllib3  # noqa: F401  (asks for IPv6 when it is imported, by opening a socket)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 

@@ -1,0 +1,109 @@
+"""Steps 1, 3 and 4 of EmerDiff as the paper writes them, one trajectory at a time: slow, obvious, sharing nothing
+with the package but the model. The tests hold the package's fast path against it.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from emerdiff.backbone import Backbone
+from emerdiff.config import EmerDiffConfig
+
+
+class ExplicitAttention:
+    """softmax(QKᵀ/√d)·V with the softmax written out, kept, and on demand used again; plus an offset at the end."""
+
+    def __init__(self) -> None:
+        self.weights = torch.empty(0)
+        self.reuse = False
+        self.offset: Tensor | float = 0.0
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        value = attn.head_to_batch_dim(attn.to_v(source))
+        if not self.reuse:
+            query = attn.head_to_batch_dim(attn.to_q(hidden_states))
+            key = attn.head_to_batch_dim(attn.to_k(source))
+            self.weights = (query @ key.transpose(1, 2) / sqrt(query.shape[-1])).softmax(-1)
+        return attn.to_out[0](attn.batch_to_head_dim(self.weights @ value)) + self.offset
+
+
+def reference_differences(
+    backbone: Backbone, clean: Tensor, low_res: Tensor, timesteps: list[int], config: EmerDiffConfig, seed: int
+) -> Tensor:
+    """(K, H, W) d^i without any blur, for the z0 `clean` and the (h, w) clusters that a run with `seed` finds."""
+    processors = {name: ExplicitAttention() for name in backbone.unet.attn_processors}
+    backbone.unet.set_attn_processor(dict(processors))
+    modulated = processors[f"{config.modulation_layer}.processor"]
+
+    def alpha(timestep: int | None) -> float:
+        return 1.0 if timestep is None else backbone.schedule.alphas_cumprod[timestep]
+
+    def step(latent: Tensor, timestep: int, previous: int | None) -> tuple[Tensor, float]:
+        """μ̂_t(x_t) and σ_t, as DDIM writes them for η = 1 (arXiv 2010.02502, eq. 12 and 16)."""
+        a, p = alpha(timestep), alpha(previous)
+        output = backbone.unet(latent, timestep, backbone.empty_prompt).sample
+        if backbone.schedule.prediction_type == "epsilon":
+            noise = output
+        else:
+            noise = sqrt(a) * output + sqrt(1 - a) * latent
+        sigma = sqrt((1 - p) / (1 - a)) * sqrt(1 - a / p)
+        mean = sqrt(p) * (latent - sqrt(1 - a) * noise) / sqrt(a) + sqrt(max(1 - p - sigma**2, 0)) * noise
+        return mean, sigma
+
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(config.feature_draws):
+        torch.randn(clean.shape, generator=generator)  # the features' noise comes first
+    noisy = {
+        t: sqrt(alpha(t)) * clean + sqrt(1 - alpha(t)) * torch.randn(clean.shape, generator=generator)
+        for t in timesteps
+    }
+
+    def replay(mask: Tensor, strength: float) -> Tensor:
+        latent = noisy[timesteps[0]]
+        for t, previous in zip(timesteps, [*timesteps[1:], None], strict=True):
+            target = clean if previous is None else noisy[previous]
+            mean, sigma = step(noisy[t], t, previous)  # unmodulated: leaves its softmaxes behind
+            for processor in processors.values():
+                processor.reuse = config.inject_attention
+            if t == timesteps[0] or config.modulate == "onward":
+                modulated.offset = strength * _on_grid_of(modulated, mask, clean)
+            modulated_mean, _ = step(latent, t, previous)
+            for processor in processors.values():
+                processor.reuse, processor.offset = False, 0.0
+            if sigma > 0:
+                latent = modulated_mean + sigma * ((target - mean) / sigma)
+            else:
+                latent = modulated_mean + (target - mean)
+        return latent
+
+    planes = []
+    for index in range(int(low_res.max()) + 1):
+        mask = (low_res == index).float()
+        minus, plus = (replay(mask, sign * config.strength) for sign in (-1, 1))
+        scale = backbone.vae.config.scaling_factor
+        images = [backbone.vae.decode(latent / scale).sample[0] / 2 + 0.5 for latent in (minus, plus)]
+        planes.append(((images[0] - images[1]) ** 2).sum(0).sqrt())
+    return torch.stack(planes)
+
+
+def _on_grid_of(processor: ExplicitAttention, mask: Tensor, clean: Tensor) -> Tensor:
+    """The mask as one scalar per token of the layer, (1, N, 1), the layer's grid being a halving of the latent's."""
+    tokens = processor.weights.shape[1]
+    height, width = next(
+        (clean.shape[2] // 2**n, clean.shape[3] // 2**n)
+        for n in range(4)
+        if clean.shape[2] // 2**n * (clean.shape[3] // 2**n) == tokens
+    )
+    return interpolate(mask[None, None], size=(height, width), mode="bilinear").reshape(1, tokens, 1)

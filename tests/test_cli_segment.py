@@ -1,0 +1,245 @@
+"""`emerseg segment`, `masks` and `eval` from end to end, on tiny random models of the real classes."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from test_cli import emerseg
+
+from emerdiff import Masks
+from fusion.cli import console
+
+SIZE_HW = (48, 64)
+WORDS = "cat, grass, sky"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of three pictures: a.png, b.jpg turned by EXIF, sub/a.png of the same stem."""
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, settings in (("a.png", {}), ("b.jpg", {"exif": exif}), ("sub/a.png", {})):
+        pixels = cv2.resize(rng.integers(0, 255, (4, 6, 3), np.uint8), SIZE_HW[::-1], interpolation=cv2.INTER_CUBIC)
+        Image.fromarray(pixels).save(folder / name, **settings)
+    return folder
+
+
+def segment(photos, output, preset, *options):
+    return emerseg("segment", photos, "--labels", WORDS, "--output", output, "--preset", preset, *options)
+
+
+def contents(folder):
+    """All files but those that hold times."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if name not in ("run.json", "journal.jsonl")}
+
+
+def assert_consistent(output):
+    """instances.json, semantic/, overlays/ and run.json say the same, at the pictures' size; returns the COCO."""
+    coco = COCO(str(output / "instances.json"))
+    done = [image for image in json.loads((output / "run.json").read_text())["images"] if image["status"] != "failed"]
+    assert [image["file_name"] for image in coco.dataset["images"]] == [image["file_name"] for image in done]
+    assert [a["id"] for a in coco.dataset["annotations"]] == list(range(1, len(coco.anns) + 1))
+    for image, entry in zip(coco.dataset["images"], done, strict=True):
+        semantic = np.array(Image.open(output / "semantic" / f"{entry['name']}.png"))
+        overlay = Image.open(output / "overlays" / f"{entry['name']}.png")
+        assert semantic.shape == (image["height"], image["width"]) == overlay.size[::-1]
+        decoded = np.zeros_like(semantic)
+        for annotation in coco.loadAnns(coco.getAnnIds(image["id"])):
+            mask = coco.annToMask(annotation)
+            assert annotation["area"] == mask.sum()
+            decoded += mask * np.uint8(annotation["category_id"])
+        np.testing.assert_array_equal(decoded, semantic)
+    return coco
+
+
+def test_a_folder_becomes_a_consistent_output_folder(photos, tmp_path, tiny_preset, capsys):
+    output = tmp_path / "out"
+    assert segment(photos, output, tiny_preset) == 0
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines()[-1] == "3 done, 0 finished before, 0 failed"
+    coco = assert_consistent(output)
+    assert [category["name"] for category in coco.dataset["categories"]] == ["cat", "grass", "sky"]
+    sizes = [(image["file_name"], image["height"], image["width"]) for image in coco.dataset["images"]]
+    assert sizes == [("a.png", 48, 64), ("b.jpg", 64, 48), ("sub/a.png", 48, 64)]
+    assert sorted(path.name for path in (output / "masks").iterdir()) == ["a-2.npz", "a.npz", "b.npz"]
+    run = json.loads((output / "run.json").read_text())
+    assert (run["seed"], run["masks"], run["labels"]) == (0, "emerdiff", ["cat", "grass", "sky"])
+    assert all(image["seconds"] > 0 for image in run["images"])
+    assert {"emerdiff", "ovseg"} == set(run["weights"])
+
+
+@pytest.mark.parametrize("masks", ["naive", "slic", "grid", "none"])
+def test_every_source_of_masks(photos, tmp_path, tiny_preset, masks):
+    output = tmp_path / "out"
+    assert segment(photos, output, tiny_preset, "--masks", masks, "-q") == 0
+    assert_consistent(output)
+    assert (output / "masks").exists() == (masks != "none")
+
+
+def test_diffusion_weights_are_not_needed_by_masks_without_diffusion(photos, tmp_path, tiny_preset, capsys):
+    gone = ["--set", f"emerdiff.model={tmp_path}/gone"]
+    assert segment(photos, tmp_path / "out", tiny_preset, "--masks", "slic", *gone) == 0
+    assert segment(photos, tmp_path / "other", tiny_preset, "--masks", "naive", *gone) == 2
+    assert "gone" in capsys.readouterr().err
+
+
+def test_options_reach_the_result(photos, tmp_path, tiny_preset):
+    output = tmp_path / "out"
+    options = ["--clusters", "2", "--fuse", "embedding", "--clip", "clip", "--min-area", "5", "--seed", "3"]
+    assert segment(photos / "a.png", output, tiny_preset, *options, "--set", "emerdiff.strength=5") == 0
+    config = json.loads((output / "run.json").read_text())["config"]
+    assert (config["emerdiff"]["clusters"], config["emerdiff"]["strength"]) == (2, 5.0)
+    assert config["ovseg"]["dense"] == "clip"
+    assert (config["fusion"]["fuse"], config["fusion"]["min_area"]) == ("embedding", 5)
+    assert Masks.load(output / "masks" / "a.npz").num_masks <= 2
+
+
+def test_thresholds_and_background_make_other_and_the_image_is_still_listed(photos, tmp_path, tiny_preset):
+    output = tmp_path / "out"
+    assert segment(photos / "a.png", output, tiny_preset, "--min-score", "1") == 0
+    coco = assert_consistent(output)
+    assert (len(coco.imgs), len(coco.anns)) == (1, 0)
+    other = tmp_path / "other"
+    assert segment(photos / "a.png", other, tiny_preset, "--background", "wall, floor") == 0
+    assert [category["name"] for category in assert_consistent(other).dataset["categories"]] == ["cat", "grass", "sky"]
+
+
+def test_a_bad_image_is_reported_and_the_rest_goes_on(photos, tmp_path, tiny_preset, capsys):
+    (photos / "aa.jpg").write_text("no image")
+    whole = (photos / "b.jpg").read_bytes()
+    (photos / "ab.jpg").write_bytes(whole[: len(whole) // 2])
+    output = tmp_path / "out"
+    assert segment(photos, output, tiny_preset, "--masks", "grid", "-q") == 1
+    assert len(assert_consistent(output).imgs) == 3
+    shown = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in shown] == [str(photos / "aa.jpg"), str(photos / "ab.jpg")]
+    (photos / "ab.jpg").write_bytes(whole)
+    (photos / "aa.jpg").unlink()
+    assert segment(photos, output, tiny_preset, "--masks", "grid", "-q") == 0
+    assert len(assert_consistent(output).imgs) == 4
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(photos, tmp_path, tiny_preset, capsys):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    assert segment(photos, whole, tiny_preset) == 0
+    assert segment(photos, resumed, tiny_preset, "--limit", "1") == 0
+    assert len(assert_consistent(resumed).imgs) == 1
+    assert segment(photos, resumed, tiny_preset) == 0
+    assert "2 done, 1 finished before" in capsys.readouterr().err
+    assert contents(resumed) == contents(whole)
+
+
+def test_a_killed_run_resumes_from_its_journal_and_its_masks(photos, tmp_path, tiny_preset):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert segment(photos, whole, tiny_preset) == 0
+    assert segment(photos, killed, tiny_preset) == 0
+    for name in ("instances.json", "run.json", "semantic/a-2.png"):
+        (killed / name).unlink()
+    journal = killed / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-7])
+    (killed / "masks" / "a-2.npz").write_bytes(b"half a file")
+    assert segment(photos, killed, tiny_preset) == 0
+    assert contents(killed) == contents(whole)
+    assert_consistent(killed)
+
+
+def test_an_interrupt_ends_with_130_and_valid_files(photos, tmp_path, tiny_preset, monkeypatch, capsys):
+    shown = []
+
+    def interrupted(entry):
+        shown.append(entry.name)
+        if len(shown) == 2:
+            raise KeyboardInterrupt
+        return entry.name
+
+    monkeypatch.setattr(console, "_line", interrupted)
+    output = tmp_path / "out"
+    assert segment(photos, output, tiny_preset, "--masks", "grid") == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert len(assert_consistent(output).imgs) == 2
+
+
+def test_another_configuration_needs_overwrite_and_reuses_the_masks(photos, tmp_path, tiny_preset, capsys):
+    output = tmp_path / "out"
+    assert segment(photos, output, tiny_preset) == 0
+    masks = {path: path.stat().st_mtime_ns for path in (output / "masks").iterdir()}
+    capsys.readouterr()
+    assert segment(photos, output, tiny_preset, "--min-area", "9") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert segment(photos, output, tiny_preset, "--min-area", "9", "--overwrite") == 0
+    assert {path: path.stat().st_mtime_ns for path in (output / "masks").iterdir()} == masks
+    assert segment(photos, output, tiny_preset, "--seed", "1", "--overwrite") == 0
+    assert {path: path.stat().st_mtime_ns for path in (output / "masks").iterdir()} != masks
+    assert_consistent(output)
+
+
+def test_outputs_inside_the_input_folder_are_not_segmented(photos, tmp_path, tiny_preset):
+    output = photos / "results"
+    for _ in range(2):
+        assert segment(photos, output, tiny_preset, "--masks", "grid") == 0
+        assert len(assert_consistent(output).imgs) == 3
+
+
+def test_masks_alone(photos, tmp_path, tiny_preset):
+    output = tmp_path / "out"
+    arguments = ["masks", photos, "--output", output, "--preset", tiny_preset]
+    assert emerseg(*arguments) == 0
+    masks = Masks.load(output / "masks" / "b.npz")
+    assert masks.label_map.shape == (64, 48)
+    assert Image.open(output / "overlays" / "b.png").size == (48, 64)
+    assert not (output / "instances.json").exists()
+    assert segment(photos, output, tiny_preset) == 2
+    before = (output / "masks" / "b.npz").stat().st_mtime_ns
+    assert segment(photos, output, tiny_preset, "--overwrite") == 0
+    assert (output / "masks" / "b.npz").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("size", "masks"), [((40, 30), "emerdiff"), ((1, 1), "none"), ((900, 2), "none"), ((4000, 3000), "none")]
+)
+def test_very_small_long_and_large_pictures(tmp_path, tiny_preset, size, masks):
+    path = tmp_path / "photo.png"
+    Image.linear_gradient("L").resize(size).convert("RGB").save(path, compress_level=1)
+    assert segment(path, tmp_path / "out", tiny_preset, "--masks", masks) == 0
+    assert Image.open(tmp_path / "out" / "overlays" / "photo.png").size == size
+    coco = COCO(str(tmp_path / "out" / "instances.json"))
+    assert sum(annotation["area"] for annotation in coco.anns.values()) == size[0] * size[1]
+
+
+def test_eval_writes_a_row_per_combination(tmp_path, tiny_preset, capsys):
+    pytest.importorskip("toyworld")
+    path = tmp_path / "table.json"
+    arguments = ["eval", "--dataset", "toy", "--root", "1000000:1000009", "--limit", "2", "--preset", tiny_preset]
+    choices = ["--masks", "none,naive,emerdiff,slic,grid", "--clip", "maskclip,clip", "--protocol", "open,bound"]
+    assert emerseg(*arguments, *choices, "--json", path) == 0
+    table = json.loads(path.read_text())
+    assert (table["dataset"], table["images"], len(table["config_hash"])) == ("toy", 2, 64)
+    keys = [(row["protocol"], row["masks"], row["clip"]) for row in table["rows"]]
+    sources = ("none", "naive", "emerdiff", "slic", "grid")
+    assert keys[:10] == [("open", source, clip) for source in sources for clip in ("maskclip", "clip")]
+    assert keys[10:] == [("bound", "none", "maskclip"), ("bound", "none", "clip")] + [
+        ("bound", source, None) for source in sources[1:]
+    ]
+    for row in table["rows"]:
+        measured = {key for key, value in row.items() if value is not None}
+        always = {"protocol", "masks", "pixel_accuracy", "boundary_f2", "boundary_f5", "seconds_per_image"}
+        assert always | {"miou" if row["protocol"] == "open" else "bound_miou"} <= measured
+        assert ("miou" in measured) != ("bound_miou" in measured)
+        assert ("speed" in measured) == (row["masks"] in ("naive", "emerdiff"))
+    assert "[2/2]" in capsys.readouterr().err
+
+
+def test_eval_of_bounds_alone_needs_no_clip(tmp_path, tiny_preset):
+    arguments = ["eval", "--dataset", "toy", "--root", "1000000:1000001", "--preset", tiny_preset]
+    choices = ["--masks", "grid", "--protocol", "bound", "--set", f"ovseg.model=local-dir:{tmp_path}/gone"]
+    assert emerseg(*arguments, *choices) == 0

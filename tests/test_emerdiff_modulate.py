@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from reference_emerdiff import reference_differences
+from tiny_emerdiff import picture, tiny_backbone, tiny_config
+
+from emerdiff import attention
+from emerdiff.difference import blur, difference_planes
+from emerdiff.frame import to_frame
+from emerdiff.inversion import invert
+from emerdiff.modulate import modulated_ends, signed_offsets
+
+TIMESTEPS = [31, 21, 11, 1]
+LOW_RES = np.repeat(np.array([[0, 0, 1, 1, 2, 2]], np.int32), 4, axis=0)  # 4 x 6 positions of a 64 x 96 picture
+
+
+def planes_of(backbone, config, seed: int = 0) -> torch.Tensor:
+    """(K, H, W) by the package, for the same masks as the reference."""
+    clean = backbone.encode(to_frame(picture(64, 96), (64, 96)))
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(config.feature_draws):
+        torch.randn(clean.shape, generator=generator)
+    steps = invert(backbone, clean, TIMESTEPS, generator, record_attention=config.inject_attention)
+    ends = modulated_ends(backbone, steps, signed_offsets(LOW_RES, config.strength), config)
+    return torch.stack(list(difference_planes(backbone, ends, config)))
+
+
+def test_offsets_are_signed_masks():
+    offsets = signed_offsets(np.array([[0, 1], [1, 1]], np.int32), 10.0)
+    expected = [[[-10, 0], [0, 0]], [[10, 0], [0, 0]], [[0, -10], [-10, -10]], [[0, 10], [10, 10]]]
+    assert torch.equal(offsets, torch.tensor(expected, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("inject_attention", [True, False])
+@pytest.mark.parametrize("modulate", ["once", "onward"])
+def test_production_equals_the_reference(prediction_type, inject_attention, modulate):
+    backbone = tiny_backbone(prediction_type=prediction_type)
+    config = tiny_config(
+        modulate=modulate, inject_attention=inject_attention, difference_blur=0, feature_draws=2, strength=3
+    )
+    planes = planes_of(backbone, config)
+    clean = backbone.encode(to_frame(picture(64, 96), (64, 96)))
+    expected = reference_differences(backbone, clean, torch.from_numpy(LOW_RES), TIMESTEPS, config, seed=0)
+    assert expected.amax(dim=(1, 2)).min() > 1e-2  # every mask changes something
+    torch.testing.assert_close(planes, expected, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("layer", ["mid_block.attentions.0", "up_blocks.1.attentions.0"])
+def test_production_equals_the_reference_at_other_layers(layer):
+    backbone = tiny_backbone()
+    config = tiny_config(modulation_layer=f"{layer}.transformer_blocks.0.attn2", difference_blur=0)
+    planes = planes_of(backbone, config)
+    clean = backbone.encode(to_frame(picture(64, 96), (64, 96)))
+    expected = reference_differences(backbone, clean, torch.from_numpy(LOW_RES), TIMESTEPS, config, seed=0)
+    torch.testing.assert_close(planes, expected, rtol=1e-3, atol=2e-5)
+
+
+def test_the_settings_matter():
+    """Else the comparisons with the reference would prove less than they seem to."""
+    backbone = tiny_backbone()
+    variants = [
+        tiny_config(difference_blur=0),
+        tiny_config(difference_blur=0, modulate="onward"),
+        tiny_config(difference_blur=0, inject_attention=False),
+        tiny_config(difference_blur=0, strength=3),
+    ]
+    planes = [planes_of(backbone, config) for config in variants]
+    assert all((planes[0] - other).abs().max() > 1e-3 for other in planes[1:])
+
+
+def test_large_layers_give_the_same(monkeypatch):
+    backbone, config = tiny_backbone(), tiny_config()
+    shared = planes_of(backbone, config)
+    monkeypatch.setattr(attention, "_SHARED_SOFTMAX_TOKENS", 0)
+    torch.testing.assert_close(planes_of(backbone, config), shared, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 16])
+def test_the_batch_size_does_not_matter(batch_size):
+    backbone = tiny_backbone()
+    expected = planes_of(backbone, tiny_config(batch_size=4))
+    planes = planes_of(backbone, tiny_config(batch_size=batch_size))
+    torch.testing.assert_close(planes, expected, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("modulate", ["once", "onward"])
+@pytest.mark.parametrize("inject_attention", [True, False])
+def test_no_strength_replays_the_latent(modulate, inject_attention):
+    backbone = tiny_backbone()
+    config = tiny_config(strength=0, modulate=modulate, inject_attention=inject_attention)
+    clean = backbone.encode(to_frame(picture(), (64, 64)))
+    steps = invert(
+        backbone, clean, TIMESTEPS, torch.Generator().manual_seed(0), record_attention=inject_attention
+    )
+    ends = modulated_ends(backbone, steps, torch.zeros(6, 4, 4), config)
+    torch.testing.assert_close(ends, clean.expand(6, -1, -1, -1), rtol=1e-4, atol=1e-5)
+    assert max(plane.max() for plane in difference_planes(backbone, ends, config)) < 1e-4
+
+
+
+
+def test_blurs():
+    point = np.zeros((15, 15), np.float32)
+    point[7, 7] = 1
+    assert blur(point, 0) is point
+    blurred = blur(point, 1.0)
+    assert blurred[7, 7] == pytest.approx(1 / (2 * np.pi), rel=0.02)  # a Gaussian of sigma 1
+    assert blurred.sum() == pytest.approx(1, rel=1e-3)
+
+
+def test_the_image_blur_is_of_both_images():
+    backbone = tiny_backbone()
+    ends = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    config = tiny_config(image_blur=2.0, difference_blur=0.0)
+    (plane,) = difference_planes(backbone, ends, config)
+    minus, plus = (blur(image.permute(1, 2, 0).numpy(), 2.0) for image in backbone.decode(ends))
+    np.testing.assert_allclose(plane.numpy(), np.linalg.norm(minus - plus, axis=2), atol=1e-5)
+
+
+def test_differences_that_overflow_are_an_error():
+    backbone = tiny_backbone()
+    with pytest.raises(ValueError, match="not finite in this dtype; try bfloat16 or float32"):
+        list(difference_planes(backbone, torch.full((2, 4, 8, 8), float("nan")), tiny_config()))

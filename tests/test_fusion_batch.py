@@ -1,0 +1,176 @@
+"""Batches with a simple job: order, failures, resuming, interruption, another configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fusion.batch import JOURNAL, RUN, Job, plan_run, run_batch
+from fusion.files import replacing, write_bytes, write_json
+from fusion.journal import open_journal
+
+
+def mean_job(output: Path, config_hash: str = "one", interrupt_at: str = "", seen: list[str] | None = None) -> Job:
+    """Writes every picture's mean colour to NAME.txt, and all of them to all.json."""
+
+    def process(image, name):
+        if seen is not None:
+            seen.append(name)
+        if name == interrupt_at:
+            raise KeyboardInterrupt
+        if image.max() == 0:
+            raise RuntimeError("too\ndark")
+        mean = image.mean(axis=(0, 1)).tolist()
+        write_bytes(output / f"{name}.txt", str(mean).encode())
+        return {"mean": mean}
+
+    return Job(
+        config_hash=config_hash,
+        settings={"seed": 0},
+        process=process,
+        finish=lambda finished: write_json(output / "all.json", [[f.file_name, f.payload()] for f in finished]),
+        remove=lambda name, keep: (output / f"{name}.txt").unlink(missing_ok=True),
+    )
+
+
+@pytest.fixture
+def photos(tmp_path):
+    paths = [tmp_path / "photos" / f"{name}.png" for name in "abc"]
+    paths[0].parent.mkdir()
+    for grey, path in enumerate(paths, start=1):
+        Image.new("RGB", (4, 3), (grey, grey, grey)).save(path)
+    return paths
+
+
+def run(photos, output, *, overwrite=False, **settings):
+    job = mean_job(output, **settings)
+    files = plan_run(photos, output, job.config_hash, overwrite=overwrite)
+    return [(entry.name, entry.status) for entry in run_batch(files, output, job, overwrite=overwrite)]
+
+
+def contents(folder):
+    """What a run leaves, without its times."""
+    run_files = (JOURNAL, RUN)
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name not in run_files}
+
+
+def test_all_are_done_in_order_and_a_second_run_skips_them(photos, tmp_path):
+    output = tmp_path / "out"
+    assert run(photos, output) == [("a", "done"), ("b", "done"), ("c", "done")]
+    first = contents(output)
+    assert json.loads(first["all.json"]) == [[f"{n}.png", {"mean": [g, g, g]}] for g, n in enumerate("abc", start=1)]
+    seen: list[str] = []
+    assert run(photos, output, seen=seen) == [("a", "skipped"), ("b", "skipped"), ("c", "skipped")]
+    assert seen == []
+    assert contents(output) == first
+
+
+def test_failures_are_recorded_the_rest_goes_on_and_they_are_tried_again(photos, tmp_path):
+    output = tmp_path / "out"
+    Image.new("RGB", (4, 3)).save(photos[1])
+    photos[2].write_text("no image")
+    assert run(photos, output) == [("a", "done"), ("b", "failed"), ("c", "failed")]
+    images = json.loads((output / RUN).read_text())["images"]
+    assert [image["reason"] for image in images] == [
+        None,
+        "too dark",
+        "not an image, or of a kind that Pillow cannot read",
+    ]
+    assert [name for name, _ in json.loads((output / "all.json").read_text())] == ["a.png"]
+    Image.new("RGB", (4, 3), "white").save(photos[2])
+    assert run(photos, output) == [("a", "skipped"), ("b", "failed"), ("c", "done")]
+    assert [name for name, _ in json.loads((output / "all.json").read_text())] == ["a.png", "c.png"]
+
+
+@pytest.mark.parametrize("stop_at", ["a", "b", "c"])
+def test_an_interrupted_run_leaves_valid_files_and_resumes_to_the_same_bytes(photos, tmp_path, stop_at):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    run(photos, whole)
+    with pytest.raises(KeyboardInterrupt):
+        run(photos, resumed, interrupt_at=stop_at)
+    finished = [name for name, _ in json.loads((resumed / "all.json").read_text())]
+    assert finished == [f"{name}.png" for name in "abc" if name < stop_at]
+    seen: list[str] = []
+    run(photos, resumed, seen=seen)
+    assert seen == [name for name in "abc" if name >= stop_at]
+    assert contents(resumed) == contents(whole)
+
+
+@pytest.mark.parametrize("cut", [1, 10, 10_000])
+def test_a_killed_run_resumes_to_the_same_bytes(photos, tmp_path, cut):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(photos, whole)
+    run(photos[:2], killed)
+    for name in ("all.json", RUN):  # never written: the process was killed before
+        (killed / name).unlink()
+    journal = killed / JOURNAL
+    journal.write_bytes(journal.read_bytes()[:-cut])  # nor was the last line, or the whole journal
+    (killed / "b.txt.part").write_bytes(b"half")
+    (killed / "b.txt").write_bytes(b"of a run that was killed later")
+    run(photos, killed)
+    assert contents(killed) == contents(whole)
+
+
+def test_closing_the_iterator_ends_in_good_order(photos, tmp_path):
+    output = tmp_path / "out"
+    job = mean_job(output)
+    entries = run_batch(plan_run(photos, output, "one", overwrite=False), output, job)
+    next(entries)
+    entries.close()
+    assert [name for name, _ in json.loads((output / "all.json").read_text())] == ["a.png"]
+
+
+def test_another_configuration_is_refused_unless_overwritten(photos, tmp_path):
+    output = tmp_path / "out"
+    run(photos, output)
+    with pytest.raises(ValueError, match=r"another configuration.*--overwrite"):
+        run(photos, output, config_hash="two")
+    assert run(photos[:1], output, config_hash="two", overwrite=True) == [("a", "done")]
+    assert sorted(contents(output)) == ["a.txt", "all.json"]  # what is not of this configuration is gone
+
+
+def test_overwrite_does_finished_images_again(photos, tmp_path):
+    output = tmp_path / "out"
+    run(photos, output)
+    assert run(photos, output, overwrite=True) == [("a", "done"), ("b", "done"), ("c", "done")]
+    assert len(json.loads((output / "all.json").read_text())) == 3
+
+
+def test_a_changed_file_is_done_again(photos, tmp_path):
+    output = tmp_path / "out"
+    run(photos, output)
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(photos[1])
+    assert run(photos, output) == [("a", "skipped"), ("b", "done"), ("c", "skipped")]
+    assert json.loads((output / "all.json").read_text())[1] == ["b.png", {"mean": [9, 9, 9]}]
+
+
+def test_images_of_earlier_runs_stay_in_the_files_about_all(photos, tmp_path):
+    output = tmp_path / "out"
+    run(photos[1:], output)
+    run(photos[:1], output)
+    assert [name for name, _ in json.loads((output / "all.json").read_text())] == ["b.png", "c.png", "a.png"]
+    assert [image["name"] for image in json.loads((output / RUN).read_text())["images"]] == ["b", "c", "a"]
+
+
+def test_a_damaged_journal_is_cut_where_it_can_no_longer_be_read(photos, tmp_path):
+    output = tmp_path / "out"
+    run(photos, output)
+    journal = output / JOURNAL
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:2], b'{"source": 1}\n', *lines[2:]]))
+    config_hash, entries = open_journal(journal)
+    assert (config_hash, [entry.name for entry in entries.values()]) == ("one", ["a"])
+    assert journal.read_bytes() == b"".join(lines[:2])
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.txt"
+    write_bytes(path, b"old")
+    with pytest.raises(RuntimeError), replacing(path) as file:
+        file.write(b"half of the new")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,77 @@
+"""Files, folders and globs: what is found, in which order, and what its outputs are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fusion.inputs import common_names, find_images, name_outputs
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name in ("b.jpg", "a.PNG", "notes.txt", ".hidden.png", "sub/c.webp", "sub/.thumbs/d.png", "out/overlays/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def names(paths, folder):
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def test_folders_are_searched_at_any_depth_in_order(photos):
+    assert names(find_images([photos]), photos) == ["a.PNG", "b.jpg", "out/overlays/a.png", "sub/c.webp"]
+
+
+def test_outputs_are_never_taken_for_inputs_unless_named(photos):
+    outside = [photos / "out/overlays"]
+    assert names(find_images([photos], outside=outside), photos) == ["a.PNG", "b.jpg", "sub/c.webp"]
+    assert names(find_images([photos / "*" / "*"], outside=outside), photos) == ["sub/c.webp"]
+    named = photos / "out/overlays/a.png"
+    assert find_images([named], outside=outside) == [named]
+
+
+def test_files_come_in_the_order_given_whatever_their_suffix_and_once(photos):
+    given = [photos / "notes.txt", photos / "b.jpg", photos]
+    assert names(find_images(given), photos)[:3] == ["notes.txt", "b.jpg", "a.PNG"]
+    assert len(find_images(given)) == len(set(find_images(given))) == 5
+
+
+def test_globs_are_expanded(photos):
+    assert names(find_images([str(photos / "*.jpg"), str(photos / "s*")]), photos) == ["b.jpg", "sub/c.webp"]
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path):
+    (tmp_path / "a[1].png").touch()
+    assert names(find_images([tmp_path / "a[1].png"]), tmp_path) == ["a[1].png"]
+
+
+@pytest.mark.parametrize("given", ["gone.jpg", "*.tiff"])
+def test_what_matches_nothing_is_missing(photos, given):
+    with pytest.raises(FileNotFoundError, match=given.replace("*", r"\*")):
+        find_images([photos / given])
+
+
+def test_a_folder_without_images_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="no images in"):
+        find_images([tmp_path])
+
+
+def test_two_files_of_one_stem_get_distinct_names():
+    paths = [Path("/x/a.jpg"), Path("/y/a.png"), Path("/z/A.jpg"), Path("/z/a-2.jpg"), Path("/z/b.jpg")]
+    assert [file.name for file in name_outputs(paths, {})] == ["a", "a-3", "A-4", "a-2", "b"]
+
+
+def test_known_names_stay_and_are_not_given_twice():
+    known = {Path("/x/a.jpg"): "a", Path("/gone/b.jpg"): "b"}
+    paths = [Path("/y/a.jpg"), Path("/x/a.jpg"), Path("/new/b.jpg")]
+    assert [file.name for file in name_outputs(paths, known)] == ["a-2", "a", "b-2"]
+
+
+def test_file_names_are_relative_to_what_holds_them_all():
+    assert common_names([Path("/p/x/a.jpg"), Path("/p/x/sub/b.jpg")]) == ["a.jpg", "sub/b.jpg"]
+    assert common_names([Path("/p/x/a.jpg"), Path("/p/y/a.jpg")]) == ["x/a.jpg", "y/a.jpg"]
+    assert common_names([Path("/p/x/a.jpg")]) == ["a.jpg"]
+    assert common_names([]) == []
