@@ -1,9 +1,7 @@
-"""EmerDiff: fine class-agnostic masks from a frozen text-to-image diffusion model (Namekata et al., ICLR
-2024).
+"""EmerDiff: fine class-agnostic masks from a frozen text-to-image diffusion model (Namekata et al., ICLR 2024).
 
-Flow: picture (H, W, 3) uint8 → latent → low-resolution clusters → inversion → modulated denoising →
-difference maps → `Masks`. Names are imported on first use, so that `import emerdiff` loads neither torch nor
-diffusers.
+Flow: picture (H, W, 3) uint8 → latent → low-resolution clusters → inversion → modulated denoising → difference maps →
+`Masks`. Names are imported on first use, so that `import emerdiff` loads neither torch nor diffusers.
 """
 
 from __future__ import annotations

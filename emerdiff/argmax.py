@@ -1,6 +1,4 @@
-"""Label map (step 5): planes in any frame, one per mask → the index of the largest at each pixel of the
-picture.
-"""
+"""Label map (step 5): planes in any frame, one per mask → the index of the largest at each pixel of the picture."""
 
 from __future__ import annotations
 
@@ -16,11 +14,10 @@ from emerdiff.frame import resize_plane
 def label_map_of(
     planes: Iterable[Tensor], size_hw: tuple[int, int], *, keep: bool = False
 ) -> tuple[NDArray[np.int32], NDArray[np.float16] | None]:
-    """(H, W) int32 index of the largest of the planes (h, w) float32, and, to keep, the resized (K, H, W)
-    float16.
+    """(H, W) int32 index of the largest of the planes (h, w) float32, and, to keep, the resized (K, H, W) float16.
 
-    Each plane is resized bilinearly to `size_hw`. One is held at a time: K planes of a 12-megapixel picture
-    would not fit into memory. Of equal values the first plane wins.
+    Each plane is resized bilinearly to `size_hw`. One is held at a time: K planes of a 12-megapixel picture would not
+    fit into memory. Of equal values the first plane wins.
     """
     label_map = np.zeros(size_hw, np.int32)
     largest = np.full(size_hw, -np.inf, np.float32)

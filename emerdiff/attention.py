@@ -1,7 +1,7 @@
 """Hands on the UNet's attention layers: record queries, record and inject whole attentions, offset an output.
 
-Each is a context manager over short-lived hooks or processors that leaves the UNet as it was, also after an
-exception. Layers are diffusers' `Attention` modules; tokens are positions of the layer's grid, row by row.
+Each is a context manager over short-lived hooks or processors that leaves the UNet as it was, also after an exception.
+Layers are diffusers' `Attention` modules; tokens are positions of the layer's grid, row by row.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ _SHARED_SOFTMAX_TOKENS = 1024
 
 @dataclass(frozen=True)
 class AttentionRecord:
-    """What one unmodulated pass leaves behind at one timestep, by layer name; injecting an empty one does
-    nothing.
-    """
+    """What one unmodulated pass leaves behind, by layer name. Injecting an empty record does nothing."""
 
     queries: dict[str, Tensor] = field(default_factory=dict)  # self-attentions: (1, N, C), after to_q
     keys: dict[str, Tensor] = field(default_factory=dict)  # self-attentions: (1, N, C), after to_k
@@ -37,16 +35,12 @@ def attention_layers(unet: nn.Module) -> dict[str, Any]:
 
 
 def token_grid(latent_hw: tuple[int, int], tokens: int) -> tuple[int, int]:
-    """(h, w) of a layer with so many tokens: the latent's size, halved until it fits. ValueError if it never
-    does.
-    """
+    """(h, w) of a layer with so many tokens: the latent's size, halved until it fits, else ValueError."""
     height, width = latent_hw
     while height * width > tokens and height % 2 == 0 and width % 2 == 0:
         height, width = height // 2, width // 2
     if height * width != tokens:
-        raise ValueError(
-            f"{tokens} tokens given, a halving of the latent's {latent_hw[0]}x{latent_hw[1]} expected"
-        )
+        raise ValueError(f"{tokens} tokens given, a halving of the latent's {latent_hw[0]}x{latent_hw[1]} expected")
     return height, width
 
 
@@ -79,8 +73,7 @@ def recorded_attention(unet: nn.Module) -> Iterator[AttentionRecord]:
 def injected_attention(unet: nn.Module, record: AttentionRecord) -> Iterator[None]:
     """Every pass uses the recorded softmax(QKᵀ/√d); only the values are its own (EmerDiff, section 4.2).
 
-    A cross-attention's values come from the prompt, which is one for all passes: its whole output is the
-    recorded.
+    A cross-attention's values come from the prompt, one for all passes: its whole output is the recorded one.
     """
     layers = attention_layers(unet)
     processors: dict[str, Any] = {name: _RecordedOutput(output) for name, output in record.outputs.items()}
@@ -100,8 +93,7 @@ def injected_attention(unet: nn.Module, record: AttentionRecord) -> Iterator[Non
 def offset_output(layer: Any, offsets: Tensor, latent_hw: tuple[int, int]) -> Iterator[None]:
     """Adds `offsets` (B, h, w), one scalar per position for all channels, to the layer's output (B, N, C).
 
-    `latent_hw` tells the aspect of the layer's own grid, to which offsets of another grid are resized
-    bilinearly.
+    `latent_hw` tells the layer's own grid; offsets on another grid are resized to it bilinearly.
     """
 
     def add(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
@@ -147,9 +139,7 @@ class _RecordedOutput:
 
 
 class _RecordedSoftmax:
-    """Attention processor of a plain self-attention with recorded Q and K, each (1, N, C); V is the batch's
-    own.
-    """
+    """Processor of a plain self-attention with recorded Q and K, each (1, N, C); V is the batch's own."""
 
     def __init__(self, query: Tensor, key: Tensor) -> None:
         self.query = query
@@ -178,9 +168,7 @@ class _RecordedSoftmax:
 
 
 def _plain_attention_layers(unet: nn.Module) -> dict[str, Any]:
-    """The attention layers, all of which must be of the kind that Stable Diffusion has: nothing but Q, K, V,
-    out.
-    """
+    """The attention layers, all of Stable Diffusion's kind: Q, K, V, out and nothing else, or ValueError."""
     layers = attention_layers(unet)
     for name, layer in layers.items():
         extras = (layer.group_norm, layer.spatial_norm, layer.norm_q, layer.norm_k, layer.added_kv_proj_dim)

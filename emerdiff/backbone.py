@@ -1,5 +1,4 @@
-"""The frozen diffusion model: weights folder → `Backbone`, which encodes pictures, denoises and decodes
-latents.
+"""The frozen diffusion model: weights folder → `Backbone`, which encodes pictures, denoises and decodes latents.
 
 The only file here that imports diffusers and transformers.
 """
@@ -44,13 +43,9 @@ class Backbone:
     def __post_init__(self) -> None:
         latent_channels, unet_channels = self.vae.config.latent_channels, self.unet.config.in_channels
         if unet_channels != latent_channels:
-            raise ValueError(
-                f"the UNet takes {unet_channels} channels, {latent_channels} as the VAE gives expected"
-            )
+            raise ValueError(f"the UNet takes {unet_channels} channels, {latent_channels} as the VAE gives expected")
         if self.unet.config.addition_embed_type or self.unet.config.class_embed_type:
-            raise ValueError(
-                "the UNet takes conditions besides a prompt; a Stable Diffusion 1.x or 2.x one expected"
-            )
+            raise ValueError("the UNet takes conditions besides a prompt; a Stable Diffusion 1.x or 2.x one expected")
 
     @property
     def side_multiple(self) -> int:
@@ -63,15 +58,11 @@ class Backbone:
         layers = attention_layers(self.unet)
         if name not in layers:
             choices = ", ".join(layers)
-            raise ValueError(
-                f"emerdiff.{field}: {name!r} given, an attention layer expected; choices: {choices}"
-            )
+            raise ValueError(f"emerdiff.{field}: {name!r} given, an attention layer expected; choices: {choices}")
         return layers[name]
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """z0, (1, C, H/8, W/8) float32: the mode of the VAE's posterior, scaled; pixels (1, 3, H, W) in
-        −1..1.
-        """
+        """z0, (1, C, H/8, W/8) float32: the mode of the VAE's posterior, scaled; pixels (1, 3, H, W) in −1..1."""
         latent = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist.mode().float()
         return (latent - (self.vae.config.shift_factor or 0.0)) * self.vae.config.scaling_factor
 
@@ -81,9 +72,7 @@ class Backbone:
         return self.vae.decode(latents.to(self.vae.dtype)).sample.float() / 2 + 0.5
 
     def predict(self, latents: Tensor, timestep: int) -> Tensor:
-        """What the UNet says of (B, C, h, w) latents with the empty prompt: noise or v, float32, the same
-        shape.
-        """
+        """What the UNet says of (B, C, h, w) latents with the empty prompt: noise or v, float32, the same shape."""
         prompt = self.empty_prompt.expand(len(latents), -1, -1)
         return self.unet(latents.to(self.unet.dtype), timestep, encoder_hidden_states=prompt).sample.float()
 
@@ -133,7 +122,7 @@ def _embed_empty_prompt(folder: Path) -> Tensor:
             use_safetensors=True,
             variant=weights_variant(folder, "text_encoder"),
         )
-    length = text_encoder.config.max_position_embeddings
+    length = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
     tokens = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     return text_encoder.float().eval()(tokens.input_ids).last_hidden_state
 

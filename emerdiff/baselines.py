@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import slic
 
-from emerdiff.frame import as_rgb
+from emerdiff.frame import Picture, as_rgb
 from emerdiff.masks import Masks
 
 
-def slic_masks(image: Any, clusters: int) -> Masks:
-    """About `clusters` superpixels (SLIC, Achanta et al. 2012, compactness 10) of a PIL image or (H, W, 3)
-    uint8.
+def slic_masks(image: Picture, clusters: int) -> Masks:
+    """About `clusters` superpixels (SLIC, Achanta et al. 2012, compactness 10) of a PIL image or (H, W, 3) uint8.
 
     `features` are mean RGB in 0..1, (K, 3); `low_res` is the label map itself.
     """
@@ -27,7 +25,7 @@ def slic_masks(image: Any, clusters: int) -> Masks:
     return Masks(label_map=label_map, low_res=label_map, features=_mean_rgb(rgb, label_map, len(used)))
 
 
-def grid_masks(image: Any, clusters: int) -> Masks:
+def grid_masks(image: Picture, clusters: int) -> Masks:
     """About `clusters` cells, as square as they can be, of a PIL image or (H, W, 3) uint8 array.
 
     `features` are mean RGB in 0..1, (K, 3); `low_res` is the grid with one position per cell.

@@ -1,6 +1,4 @@
-"""Batches: a call over many items → its results slice by slice, with fewer items at once when memory runs
-out.
-"""
+"""Batches: a call over many items → its results slice by slice, with fewer items at once when memory runs out."""
 
 from __future__ import annotations
 
@@ -14,8 +12,8 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# PyTorch's texts: CUDA and MPS; the CPU allocator.
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+# PyTorch's texts: CUDA and MPS; the CPU allocator, the last on Windows.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class Batches:

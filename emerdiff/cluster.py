@@ -1,6 +1,4 @@
-"""Low-resolution masks (step 2): latent → the UNet's features at t_f → k-means → M^1 … M^K on the layer's
-grid.
-"""
+"""Low-resolution masks (step 2): latent → the UNet's features at t_f → k-means → M^1 … M^K on the layer's grid."""
 
 from __future__ import annotations
 
@@ -25,11 +23,9 @@ logger = logging.getLogger(__name__)
 def low_resolution_masks(
     backbone: Backbone, clean: Tensor, config: EmerDiffConfig, generator: torch.Generator
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """(h, w) int32 cluster of each position of the feature layer, and (K, C) float32 mean query of each
-    cluster.
+    """(h, w) int32 cluster of each position of the feature layer, and (K, C) float32 mean query of each cluster.
 
-    `clean` is z0, (1, C, H, W) float32. K may be below `config.clusters` where the features are too much
-    alike.
+    `clean` is z0, (1, C, H, W) float32. K may be below `config.clusters` where the features are too much alike.
     """
     features = read_features(backbone, clean, config, generator)  # N C
     grid = token_grid((clean.shape[2], clean.shape[3]), len(features))
@@ -40,8 +36,7 @@ def low_resolution_masks(
 def read_features(
     backbone: Backbone, clean: Tensor, config: EmerDiffConfig, generator: torch.Generator
 ) -> NDArray[np.float32]:
-    """(N, C) float32 query vectors of the feature layer at t_f, averaged over `feature_draws` independent
-    noises.
+    """(N, C) float32 query vectors of the feature layer at t_f, averaged over `feature_draws` independent noises.
 
     The timestep need not be on the schedule. Raises ValueError if they are not finite (float16 overflows).
     """
@@ -52,18 +47,15 @@ def read_features(
             backbone.predict(add_noise(backbone.schedule, clean, noise, timestep), timestep)
     features = torch.cat(queries).float().mean(0).cpu().numpy()
     if not np.isfinite(features).all():
-        raise ValueError(
-            f"features of {config.feature_layer} are not finite in this dtype; try bfloat16 or float32"
-        )
+        raise ValueError(f"features of {config.feature_layer} are not finite in this dtype; try bfloat16 or float32")
     return features
 
 
 def cluster(features: NDArray[np.float32], clusters: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """k-means of (N, C) features: (N,) int32 cluster of each position, and (K, C) float32 mean of each
-    cluster.
+    """k-means of (N, C) features: (N,) int32 cluster of each position, and (K, C) float32 mean of each cluster.
 
-    Always the same for the same features. Fewer distinct features than `clusters` give fewer clusters; more
-    clusters than positions is a ValueError.
+    Always the same for the same features. Fewer distinct features than `clusters` give fewer clusters; more clusters
+    than positions is a ValueError.
     """
     if clusters > len(features):
         raise ValueError(

@@ -17,11 +17,10 @@ _PRESET_FOLDERS = (
 
 @dataclass(frozen=True)
 class EmerDiffConfig:
-    """Every constant of the method (EmerDiff, arXiv 2401.11739, section 4); the defaults are the paper's for
-    SD 1.x.
+    """Every constant of the method (EmerDiff, arXiv 2401.11739, section 4); the defaults are the paper's for SD 1.x.
 
-    Raises ValueError, in one line, for a value of a wrong type or out of range. Whether `timestep_modulate`
-    is on the schedule and the layers exist is known only with the model: `EmerDiff` checks that.
+    Raises ValueError, in one line, for a value of a wrong type or out of range. Whether `timestep_modulate` is on the
+    schedule and the layers exist is known only with the model: `EmerDiff` checks that.
     """
 
     model: str  # hub id, local diffusers folder, or "builtin:NAME"
@@ -39,9 +38,7 @@ class EmerDiffConfig:
     modulation_layer: str = "up_blocks.1.attentions.2.transformer_blocks.0.attn2"  # its output is offset
     feature_draws: int = 1  # noise draws at t_f whose features are averaged
     inject_attention: bool = True  # modulated passes take Q and K of the unmodulated pass
-    image_blur: float = (
-        0.0  # Gaussian sigma in px of the model's image frame, on the difference image I⁻ − I⁺
-    )
+    image_blur: float = 0.0  # Gaussian sigma in px of the model's image frame, on the difference image I⁻ − I⁺
     difference_blur: float = 1.0  # Gaussian sigma in px of the model's image frame, on d = ‖I⁻ − I⁺‖
     batch_size: int = 16  # trajectories at once; halved by itself when memory runs out
 
@@ -60,9 +57,7 @@ class EmerDiffConfig:
         if unknown := [key for key in values if key not in known]:
             raise ValueError(f"emerdiff: unknown key {unknown[0]!r}; known keys: {', '.join(known)}")
         if "model" not in values:
-            raise ValueError(
-                "emerdiff: no `model` given; expected a hub id, a local folder or 'builtin:NAME'"
-            )
+            raise ValueError("emerdiff: no `model` given; expected a hub id, a local folder or 'builtin:NAME'")
         return cls(**values)
 
 
@@ -103,8 +98,8 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 def read_preset(preset: str | Path) -> dict[str, Any]:
     """The whole mapping of a preset: `preset` is a bare name ("sd15") or the path of a .yaml file.
 
-    Raises ValueError for an unknown name (listing the known ones) and for a file that is not YAML or not a
-    mapping of sections, FileNotFoundError for a file that is not there.
+    Raises ValueError for an unknown name (listing the known ones) and for a file that is not YAML or not a mapping of
+    sections, FileNotFoundError for a file that is not there.
     """
     path = _preset_path(preset)
     try:

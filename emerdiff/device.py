@@ -16,9 +16,7 @@ def resolve_device(device: str) -> torch.device:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch is built without it
         reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"device {device!r} is not usable ({reason}), expected auto, cpu, cuda or mps"
-        ) from None
+        raise ValueError(f"device {device!r} is not usable ({reason}), expected auto, cpu, cuda or mps") from None
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:

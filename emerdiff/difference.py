@@ -18,9 +18,9 @@ from emerdiff.config import EmerDiffConfig
 def difference_planes(backbone: Backbone, ends: Tensor, config: EmerDiffConfig) -> Iterator[Tensor]:
     """Yields K planes (H, W) float32 in the model's image frame, RGB distances (RGB spans 0..1), on the CPU.
 
-    `ends` is (2K, C, h, w): −λ and +λ of the first mask, of the second, … One pair is decoded at a time:
-    decoding fills the device with one picture already, and K planes never are in memory together. Raises
-    ValueError if a plane is not finite (float16 overflows).
+    `ends` is (2K, C, h, w): −λ and +λ of the first mask, of the second, … One pair is decoded at a time: decoding fills
+    the device with one picture already, and K planes never are in memory together. Raises ValueError if a plane is not
+    finite (float16 overflows).
     """
 
     def decoded(part: slice) -> Tensor:

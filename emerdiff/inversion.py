@@ -1,5 +1,4 @@
-"""Inversion (step 1): clean latent → for each timestep from t_m down, a noisy latent and the residual that
-replays it.
+"""Inversion (step 1): clean latent → for each timestep from t_m down, a noisy latent and the residual that replays it.
 
 Edit-friendly DDPM inversion (arXiv 2304.06140, algorithm 1), η = 1.
 """
@@ -39,24 +38,18 @@ def invert(
 ) -> Iterator[InversionStep]:
     """Yields the steps of z0 = `clean` along falling `timesteps`, one UNet call each.
 
-    Every x_t is noised independently of the others, so that the steps can be consumed as they come: only one
-    timestep's attention is in memory. The paper stores n_t = (x_{t−1} − μ̂_t(x_t)) / σ_t and replays with σ_t
-    n_t; the residual kept here is that product, which also holds at the last step, where σ is 0.
+    Every x_t is noised independently of the others, so that the steps can be consumed as they come: only one timestep's
+    attention is in memory. The paper stores n_t = (x_{t−1} − μ̂_t(x_t)) / σ_t and replays with σ_t n_t; the residual
+    kept here is that product, which also holds at the last step, where σ is 0.
     """
 
     def noisy(timestep: int) -> Tensor:
-        return add_noise(
-            backbone.schedule, clean, torch.randn(clean.shape, generator=generator).to(clean), timestep
-        )
+        return add_noise(backbone.schedule, clean, torch.randn(clean.shape, generator=generator).to(clean), timestep)
 
     latent = noisy(timesteps[0])
     for timestep, previous in zip(timesteps, [*timesteps[1:], None], strict=True):
         target = clean if previous is None else noisy(previous)
-        with (
-            recorded_attention(backbone.unet)
-            if record_attention
-            else nullcontext(AttentionRecord()) as attention
-        ):
+        with recorded_attention(backbone.unet) if record_attention else nullcontext(AttentionRecord()) as attention:
             mean = backbone.previous_mean(latent, timestep, previous)
         yield InversionStep(timestep, previous, latent, target - mean, attention)
         latent = target

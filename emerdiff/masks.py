@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 _ARRAYS = ("label_map", "low_res", "features", "difference")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the time stamp of every member: the same masks give the same bytes
+# What numpy and zipfile raise of files that are cut, altered, or something else altogether.
+_DAMAGE = (OSError, ValueError, RuntimeError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
 Scalar = str | int | float | bool
 
@@ -68,9 +71,7 @@ class Masks:
 
     @classmethod
     def load(cls, path: Path) -> Masks:
-        """Masks from a file of `save`; FileNotFoundError if there is none, ValueError if it is something
-        else.
-        """
+        """Masks from a file of `save`; FileNotFoundError if there is none, ValueError if it is something else."""
         arrays = _read(path)
         if missing := [name for name in _ARRAYS[:3] if name not in arrays]:
             raise ValueError(f"{path} holds no {missing[0]}; a file written by Masks.save expected")
@@ -88,13 +89,11 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             return dict(file)
     except FileNotFoundError:
         raise FileNotFoundError(f"no masks at {path}") from None
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{path} is not a file written by Masks.save, or damaged: {error}") from error
 
 
 def _check(name: str, array: NDArray[Any], dtype: type[np.generic], ndim: int) -> None:
     if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != ndim or array.size == 0:
         given = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise ValueError(
-            f"Masks.{name}: {given} given, a non-empty {ndim}-D {np.dtype(dtype).name} array expected"
-        )
+        raise ValueError(f"Masks.{name}: {given} given, a non-empty {ndim}-D {np.dtype(dtype).name} array expected")

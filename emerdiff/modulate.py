@@ -1,6 +1,4 @@
-"""Modulated denoising (step 3): inversion steps and low-resolution masks → the latents that 2K offset replays
-end in.
-"""
+"""Modulated denoising (step 3): inversion steps and low-resolution masks → latents at the end of 2K offset replays."""
 
 from __future__ import annotations
 
@@ -27,12 +25,11 @@ def signed_offsets(low_res: NDArray[np.int32], strength: float) -> Tensor:
 def modulated_ends(
     backbone: Backbone, steps: Iterator[InversionStep], offsets: Tensor, config: EmerDiffConfig
 ) -> Tensor:
-    """(B, C, H, W) float32 clean latents, one for each of the (B, h, w) offsets, on the feature layer's grid.
+    """(B, C, H, W) float32 clean latents, one for each of the offsets (B, h, w), which lie on the feature layer's grid.
 
-    Each replays x_{t−1} = μ̂_t(x_t) + residual_t from x_{t_m}, with its offset c·M^i added to the modulation
-    layer's output (EmerDiff, section 4.2): at t_m alone, or for `config.modulate` "onward" at every timestep.
-    The softmaxes are those that the steps recorded, if they recorded them. Raises ValueError for an unknown
-    modulation layer.
+    Each replays x_{t−1} = μ̂_t(x_t) + residual_t from x_{t_m}, with its offset c·M^i added to the modulation layer's
+    output (EmerDiff, section 4.2): at t_m alone, or for `config.modulate` "onward" at every timestep. The softmaxes are
+    those that the steps recorded, if they recorded them. Raises ValueError for an unknown modulation layer.
     """
     layer = backbone.layer(config.modulation_layer, "modulation_layer")
     batches = Batches(config.batch_size)

@@ -1,7 +1,7 @@
 """The noise schedule: which timesteps are visited, how a latent is noised, and the mean of one reverse step.
 
-In: a model's cumulative alphas ᾱ_t and what its UNet predicts. Out: x_t, and μ̂_t(x_t) of x_{t−1}. All
-arithmetic on latents is float32; the coefficients are computed in float64.
+In: a model's cumulative alphas ᾱ_t and what its UNet predicts. Out: x_t, and μ̂_t(x_t) of x_{t−1}. All arithmetic on
+latents is float32; the coefficients are computed in float64.
 """
 
 from __future__ import annotations
@@ -37,16 +37,12 @@ def leading_timesteps(num_timesteps: int, num_train_timesteps: int) -> tuple[int
     timesteps = tuple(index * spacing + 1 for index in reversed(range(num_timesteps)))
     if spacing == 0 or timesteps[0] >= num_train_timesteps:
         most = num_train_timesteps - 1
-        raise ValueError(
-            f"emerdiff.num_timesteps: {num_timesteps} given, at most {most} expected for this model"
-        )
+        raise ValueError(f"emerdiff.num_timesteps: {num_timesteps} given, at most {most} expected for this model")
     return timesteps
 
 
 def timesteps_from(timestep: int, num_timesteps: int, num_train_timesteps: int) -> tuple[int, ...]:
-    """The timesteps of the schedule from `timestep` down. One off the schedule: ValueError naming the nearest
-    two.
-    """
+    """The timesteps of the schedule from `timestep` down. One off the schedule: ValueError naming the nearest two."""
     schedule = leading_timesteps(num_timesteps, num_train_timesteps)
     if timestep not in schedule:
         nearest = sorted(schedule, key=lambda other: abs(other - timestep))[:2]
@@ -66,11 +62,10 @@ def add_noise(schedule: NoiseSchedule, clean: Tensor, noise: Tensor, timestep: i
 def posterior_mean(
     schedule: NoiseSchedule, latents: Tensor, prediction: Tensor, timestep: int, previous: int | None
 ) -> Tensor:
-    """μ̂_t(x_t): the mean of q(x_{t−1} | x_t, x̂_0) with x̂_0 from the UNet's prediction (DDPM, eq. 7; DDIM,
-    η = 1).
+    """μ̂_t(x_t): the mean of q(x_{t−1} | x_t, x̂_0) with x̂_0 from the UNet's prediction (DDPM, eq. 7; DDIM, η = 1).
 
-    `latents` and `prediction` are (B, C, H, W) float32; `previous` is the next timestep towards the clean
-    end, None at the last one: ᾱ is 1 there, so that the mean is x̂_0 and the step has no noise.
+    `latents` and `prediction` are (B, C, H, W) float32; `previous` is the next timestep towards the clean end, None at
+    the last one: ᾱ is 1 there, so that the mean is x̂_0 and the step has no noise.
     """
     alpha, alpha_previous = schedule.alpha(timestep), schedule.alpha(previous)
     if schedule.prediction_type == "epsilon":

@@ -1,6 +1,4 @@
-"""The recipe: picture → fine class-agnostic masks, by the five steps of EmerDiff (arXiv 2401.11739, section
-4).
-"""
+"""The recipe: picture → fine class-agnostic masks, in the five steps of EmerDiff (arXiv 2401.11739)."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from emerdiff.backbone import Backbone, fetch_weights, load_backbone
 from emerdiff.cluster import low_resolution_masks
 from emerdiff.config import EmerDiffConfig, read_preset
 from emerdiff.difference import difference_planes
-from emerdiff.frame import as_rgb, frame_size, to_frame
+from emerdiff.frame import Picture, as_rgb, frame_size, to_frame
 from emerdiff.inversion import invert
 from emerdiff.masks import Masks
 from emerdiff.modulate import modulated_ends, signed_offsets
@@ -45,8 +43,7 @@ class EmerDiff:
     def from_preset(
         cls, preset: str | Path = "sd15", *, device: str = "auto", dtype: str = "auto", **overrides: Any
     ) -> EmerDiff:
-        """From a preset's name or YAML file; `overrides` are fields of EmerDiffConfig. Missing weights are
-        downloaded.
+        """From a preset's name or YAML file; `overrides` are fields of EmerDiffConfig.
 
         Raises ValueError for an unknown preset or field, and what `from_config` raises.
         """
@@ -54,36 +51,32 @@ class EmerDiff:
         if not isinstance(values, dict):
             raise ValueError(f"preset {preset} has no section `emerdiff`")
         config = EmerDiffConfig.from_mapping({**values, **overrides})
-        return cls._load(config, device, dtype, str(preset))
+        return cls.from_config(config, device=device, dtype=dtype, preset=str(preset))
 
     @classmethod
-    def from_config(cls, config: EmerDiffConfig, *, device: str = "auto", dtype: str = "auto") -> EmerDiff:
-        """Loads the config's model: "auto" is cuda, else mps, else cpu; float16 on the first two, float32 on
-        cpu.
+    def from_config(
+        cls, config: EmerDiffConfig, *, device: str = "auto", dtype: str = "auto", preset: str = "PRESET"
+    ) -> EmerDiff:
+        """Loads the config's model: "auto" is cuda, else mps, else cpu; float16 on the first two, float32 on cpu.
 
-        Raises FileNotFoundError, in one line, if the weights are not there and cannot be downloaded.
+        Weights that are not there are downloaded. Raises FileNotFoundError, in one line, if that is not possible
+        (`preset` is the name in the command that it tells), ValueError for a config that does not fit the model.
         """
-        return cls._load(config, device, dtype, "PRESET")
-
-    @classmethod
-    def _load(cls, config: EmerDiffConfig, device: str, dtype: str, preset: str) -> EmerDiff:
         folder = fetch_weights(config, download=True, preset=preset)
         return cls(load_backbone(folder, device=device, dtype=dtype), config)
 
     @torch.inference_mode()
-    def segment(self, image: Any, *, seed: int = 0, keep_difference: bool = False) -> Masks:
+    def segment(self, image: Picture, *, seed: int = 0, keep_difference: bool = False) -> Masks:
         """Fine masks of a PIL.Image or (H, W, 3) uint8 RGB array, at its size; `seed` draws all the noise.
 
-        K is `config.clusters`, or less where the picture's features do not differ. Raises ValueError for
-        another kind of image, and for more clusters than the feature layer has positions.
+        K is `config.clusters`, or less where the picture's features do not differ. Raises ValueError for another kind
+        of image, and for more clusters than the feature layer has positions.
         """
         rgb = as_rgb(image)
         generator = torch.Generator().manual_seed(seed)
         clean = self._encoded(rgb)
         low_res, features = low_resolution_masks(self.backbone, clean, self.config, generator)
-        steps = invert(
-            self.backbone, clean, self.timesteps, generator, record_attention=self.config.inject_attention
-        )
+        steps = invert(self.backbone, clean, self.timesteps, generator, record_attention=self.config.inject_attention)
         offsets = signed_offsets(low_res, self.config.strength)
         ends = modulated_ends(self.backbone, steps, offsets, self.config)
         planes = difference_planes(self.backbone, ends, self.config)
@@ -91,10 +84,8 @@ class EmerDiff:
         return Masks(label_map, low_res, features, difference)
 
     @torch.inference_mode()
-    def naive(self, image: Any, *, seed: int = 0) -> Masks:
-        """The baseline: the same clusters as `segment` with this seed, upsampled bilinearly, the largest
-        wins.
-        """
+    def naive(self, image: Picture, *, seed: int = 0) -> Masks:
+        """The baseline: the clusters that `segment` finds with this seed, upsampled bilinearly, argmax."""
         rgb = as_rgb(image)
         generator = torch.Generator().manual_seed(seed)
         low_res, features = low_resolution_masks(self.backbone, self._encoded(rgb), self.config, generator)

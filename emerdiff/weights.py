@@ -5,9 +5,12 @@ Only safetensors are read: pickled weights can run code when they are loaded.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from emerdiff.config import EmerDiffConfig
+
+logger = logging.getLogger(__name__)
 
 _BUILTIN = Path(__file__).parent / "weights"
 
@@ -30,11 +33,10 @@ _ANSWER_SECONDS = 10  # the hub must answer the first question within
 def fetch_weights(config: EmerDiffConfig, *, download: bool, preset: str = "PRESET") -> Path:
     """The folder of the config's model: built-in, local, or in the hub's cache; complete, safetensors only.
 
-    A hub model that is not in the cache is downloaded if `download`; HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and
-    HF_ENDPOINT are honoured. What is in the cache is never looked up again, so later runs need no network.
-    Raises FileNotFoundError in one line: what is missing, its size and licence, and the command that fetches
-    it, for which `preset` is the name; ValueError for a model that is neither a folder nor the id of a
-    repository.
+    A hub model that is not in the cache is downloaded if `download`; HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and HF_ENDPOINT
+    are honoured. What is in the cache is never looked up again, so later runs need no network. Raises FileNotFoundError
+    in one line: what is missing, its size and licence, and the command that fetches it, for which `preset` is the name;
+    ValueError for a model that is neither a folder nor the id of a repository.
     """
     if config.model.startswith("builtin:"):
         return _builtin(config.model.removeprefix("builtin:"))
@@ -45,9 +47,7 @@ def fetch_weights(config: EmerDiffConfig, *, download: bool, preset: str = "PRES
 
 
 def weights_variant(folder: Path, part: str) -> str | None:
-    """The variant that diffusers must be asked for: "fp16" if the part's weights have only such a name, else
-    None.
-    """
+    """What to ask diffusers for: "fp16" if the part's weights are there under that name alone, else None."""
     plain, fp16 = _weights_files(folder, part)
     return "fp16" if fp16 and not plain else None
 
@@ -56,9 +56,7 @@ def _builtin(name: str) -> Path:
     names = sorted(path.parent.name for path in _BUILTIN.glob("*/model_index.json"))
     if name not in names:
         there = ", ".join(names) or "none"
-        raise FileNotFoundError(
-            f"no built-in model {name!r} in this installation of emerdiff; there is: {there}"
-        )
+        raise FileNotFoundError(f"no built-in model {name!r} in this installation of emerdiff; there is: {there}")
     return _checked(_BUILTIN / name)
 
 
@@ -88,13 +86,14 @@ def _from_hub(config: EmerDiffConfig, download: bool, preset: str) -> Path:
         reason = "not in the cache"
     except FileNotFoundError as error:
         reason = str(error)
+    size = f"about {config.download_mb} MB" if config.download_mb else "size not stated"
     if download:
         try:  # first a question asked once: a download repeats its own for half a minute without network
             HfApi().model_info(config.model, revision=config.revision, timeout=_ANSWER_SECONDS)
+            logger.info("downloading %s, %s", config.model, size)
             return snapshot(local_files_only=False)
         except Exception as error:  # the hub's errors, and those of whichever HTTP library it uses
             reason = " ".join(str(error).split())
-    size = f"about {config.download_mb} MB" if config.download_mb else "size not stated"
     raise FileNotFoundError(
         f"weights of {config.model} (revision {config.revision or 'main'}) are not on this machine: "
         f"`emerseg download {preset}` fetches them ({size}, licence: {config.license or 'not stated'}; "
@@ -106,9 +105,7 @@ def _checked(folder: Path) -> Path:
     """The folder itself; FileNotFoundError naming the first file that it lacks."""
     missing = [name for name in _CONFIGS if not (folder / name).is_file()]
     missing += [_TOKENIZERS[0]] * (not any((folder / name).is_file() for name in _TOKENIZERS))
-    missing += [
-        f"{part}/{stem}.safetensors" for part, stem in _STEMS.items() if not any(_weights_files(folder, part))
-    ]
+    missing += [f"{part}/{stem}.safetensors" for part, stem in _STEMS.items() if not any(_weights_files(folder, part))]
     if missing:
         raise FileNotFoundError(
             f"{missing[0]} is missing in {folder}: a Stable Diffusion folder of diffusers expected, "

@@ -33,7 +33,6 @@ SKIPPED = "skipped"
 class Finished:
     """An image that is through, for the files at the end."""
 
-    entry: Entry
     file_name: str  # path of the image relative to the folder that holds all images of the run
     payload: Callable[[], dict[str, Any]]  # reads what `Job.process` returned for it
 
@@ -46,6 +45,7 @@ class Job:
     settings: Mapping[str, Any]  # for run.json: config, weights, versions, seed
     process: Callable[[NDArray[np.uint8], str], dict[str, Any]]  # (picture, output name) → payload; writes the outputs
     finish: Callable[[Sequence[Finished]], None]  # writes what is about all images
+    is_whole: Callable[[str], bool]  # (output name) whether all outputs of an image are on disk
     remove: Callable[[str, bool], None]  # (output name, keep its masks) deletes the outputs of an image
 
 
@@ -68,9 +68,9 @@ def run_batch(
 ) -> Generator[Entry, None, None]:
     """Do `job` to every image; yields what became of each: "done", "failed" or "skipped", in order.
 
-    An image that is finished for the same configuration, and whose file is unchanged, is skipped unless
-    `overwrite`. One that fails is recorded with its reason and tried again by the next run. Close the
-    iterator to end early in good order.
+    An image that is finished for the same configuration, with its file unchanged and its outputs in place, is
+    skipped unless `overwrite`. One that fails is recorded with its reason and tried again by the next run. Close
+    the iterator to end early in good order.
     """
     journal = output / JOURNAL
     found_hash, entries = open_journal(journal)
@@ -85,7 +85,7 @@ def run_batch(
         for file in files:
             source = str(file.path)
             known = latest[source][1] if source in latest else None
-            if known and known.status == "done" and not overwrite and _unchanged(file, known):
+            if known and not overwrite and _is_finished(file, known, job):
                 yield replace(known, status=SKIPPED)
                 continue
             entry, payload = _attempt(file, job)
@@ -98,40 +98,34 @@ def run_batch(
 def _attempt(file: ImageFile, job: Job) -> tuple[Entry, dict[str, Any]]:
     start = time.perf_counter()
     fingerprint: list[int] = []
-    status, reason, payload = "done", None, {}
+    payload: dict[str, Any] = {}
+    reason = None
     try:
         fingerprint = file.fingerprint
         payload = job.process(read_image(file.path), file.name)
     except Exception as error:  # whatever is wrong with one image, the others go on; the reason is kept
         log.info("%s failed", file.path, exc_info=True)
-        status, reason = (
-            "failed",
-            " ".join(str(error).removeprefix(f"{file.path}: ").split()) or type(error).__name__,
-        )
+        reason = " ".join(str(error).removeprefix(f"{file.path}: ").split()) or type(error).__name__
         job.remove(file.name, True)
+    status = "done" if reason is None else "failed"
     seconds = round(time.perf_counter() - start, 3)
     return Entry(str(file.path), file.name, fingerprint, status, reason, seconds), payload
 
 
 def _finish(files: Sequence[ImageFile], output: Path, job: Job, latest: dict[str, tuple[int, Entry]]) -> None:
     """Write the files about all images: those of earlier runs first, then this run's, in the order of its inputs."""
-    wanted = [str(file.path) for file in files]
-    earlier = [source for source in latest if source not in set(wanted)]
-    order = [source for source in (*earlier, *wanted) if source in latest]
-    file_names = common_names([Path(source) for source in order])
-    journal = output / JOURNAL
-    finished = [
-        Finished(entry, file_name, partial(read_payload, journal, offset))
-        for (offset, entry), file_name in zip((latest[source] for source in order), file_names, strict=True)
-        if entry.status == "done"
-    ]
-    job.finish(finished)
+    wanted = dict.fromkeys(str(file.path) for file in files)
+    order = [*(source for source in latest if source not in wanted), *(source for source in wanted if source in latest)]
+    entries = [(*latest[source], name) for source, name in zip(order, common_names(order), strict=True)]
+    payload = partial(read_payload, output / JOURNAL)
+    job.finish([Finished(name, partial(payload, offset)) for offset, entry, name in entries if entry.status == "done"])
     images = [
-        {"name": e.name, "file_name": file_name, "status": e.status, "reason": e.reason, "seconds": e.seconds}
-        for (_, e), file_name in zip((latest[source] for source in order), file_names, strict=True)
+        {"name": e.name, "file_name": name, "status": e.status, "reason": e.reason, "seconds": e.seconds}
+        for _, e, name in entries
     ]
     write_json(output / RUN, {"config_hash": job.config_hash, **job.settings, "images": images})
 
 
-def _unchanged(file: ImageFile, known: Entry) -> bool:
-    return file.path.is_file() and file.fingerprint == known.fingerprint
+def _is_finished(file: ImageFile, known: Entry, job: Job) -> bool:
+    unchanged = file.path.is_file() and file.fingerprint == known.fingerprint
+    return known.status == "done" and unchanged and job.is_whole(file.name)

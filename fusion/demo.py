@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 PRESET = "mini"
 SEEDS = "1000000:1000006"  # validation scenes: no model was trained on them
 SOURCES = ("none", "naive", "emerdiff")  # what is compared
+_STUFF = {  # in colours that look like them
+    "grass": (96, 176, 72),
+    "sand": (224, 190, 110),
+    "water": (44, 110, 200),
+    "snow": (226, 236, 246),
+    "pavement": (140, 142, 150),
+    "wheat": (226, 170, 40),
+    "sky": (120, 196, 246),
+}
 _SCALE = 2  # of the pictures on a contact sheet
 _CAPTION = 36  # px, height of the line above the pictures of a contact sheet
 _GAP = 8  # px between them
@@ -34,9 +43,9 @@ _GAP = 8  # px between them
 
 def demo_labels() -> tuple[Label, ...]:
     """All words of the toy world, its grounds and its sky as stuff."""
-    from toyworld.vocabulary import GROUNDS, KINDS, SKY
+    from toyworld import KINDS
 
-    return tuple(Label(kind, stuff=kind in (*GROUNDS, SKY)) for kind in KINDS)
+    return tuple(Label(kind, stuff=kind in _STUFF, color=_STUFF.get(kind)) for kind in KINDS)
 
 
 def save_scenes(folder: Path) -> list[Path]:

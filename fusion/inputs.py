@@ -83,8 +83,9 @@ def name_outputs(paths: Iterable[Path], known: Mapping[Path, str]) -> list[Image
     return [ImageFile(path, names[path]) for path in paths]
 
 
-def common_names(paths: Sequence[Path]) -> list[str]:
+def common_names(sources: Iterable[str]) -> list[str]:
     """File names for a COCO file: each path relative to the deepest folder that holds them all, with slashes."""
+    paths = [Path(source) for source in sources]
     try:
         root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
     except ValueError:  # on two Windows drives

@@ -19,14 +19,14 @@ from fusion.coco import annotate
 from fusion.config import DIFFUSION_SOURCES, NO_MASKS
 from fusion.files import write_bytes
 from fusion.models import weights_used
-from fusion.outputs import INSTANCES, output_file, remove_outputs, write_instances, write_picture
+from fusion.outputs import INSTANCES, has_outputs, output_file, remove_outputs, write_instances, write_picture
 from fusion.palette import label_colors, palette
 from fusion.pipeline import fuse
 from fusion.presets import SECTIONS, Preset, config_hash, mask_hash
 from fusion.render import draw_regions
 from fusion.semantic import semantic_png
 from fusion.versions import all_versions
-from ovseg.labels import Label, as_labels
+from ovseg.labels import Label
 
 if TYPE_CHECKING:
     from fusion.segmenter import Segmenter
@@ -62,15 +62,15 @@ def segment_job(
 
     `dtype` is what the models were loaded with. ValueError on bad labels.
     """
-    as_labels(labels, background)
     text_embeddings = segmenter.ovseg.encode_labels(labels, background=background)
     colors = label_colors(labels)
     key = masks_hash(segmenter.preset, segmenter.masks, seed=seed, dtype=dtype)
+    kinds = ("semantic", "overlays", *(("masks",) if segmenter.masks != NO_MASKS else ()))
 
     def process(image: NDArray[np.uint8], name: str) -> dict[str, Any]:
         coarse = segmenter.ovseg.segment(image, labels, background=background, text_embeddings=text_embeddings)
         make = partial(segmenter.make_masks, coarse=coarse, seed=seed)
-        path = output_file(output, "masks", name) if segmenter.masks != NO_MASKS else None
+        path = output_file(output, "masks", name) if "masks" in kinds else None
         result = fuse(cached_masks(path, image, key, make), coarse, segmenter.preset.fusion)
         write_bytes(output_file(output, "semantic", name), semantic_png(result.label_map, colors))
         write_picture(output_file(output, "overlays", name), result.overlay(image, labels))
@@ -78,10 +78,11 @@ def segment_job(
 
     return Job(
         config_hash=segment_hash(segmenter.preset, segmenter.masks, labels, background, seed=seed, dtype=dtype),
-        settings=_settings(segmenter.preset, segmenter.masks, seed, clip=True)
+        settings=_settings(segmenter.preset, segmenter.masks, seed, dtype, clip=True)
         | {"labels": [label.name for label in labels], "background": [label.name for label in background]},
         process=process,
         finish=partial(write_instances, output / INSTANCES, labels=labels),
+        is_whole=partial(has_outputs, output, kinds=kinds),
         remove=partial(remove_outputs, output),
     )
 
@@ -100,9 +101,10 @@ def masks_job(
 
     return Job(
         config_hash=key,
-        settings=_settings(preset, masks, seed, clip=False),
+        settings=_settings(preset, masks, seed, dtype, clip=False),
         process=process,
         finish=lambda finished: None,  # there is no file about the masks of all pictures
+        is_whole=partial(has_outputs, output, kinds=("overlays", "masks")),
         remove=partial(remove_outputs, output),
     )
 
@@ -127,12 +129,13 @@ def cached_masks(
     return masks
 
 
-def _settings(preset: Preset, masks: str, seed: int, *, clip: bool) -> dict[str, Any]:
+def _settings(preset: Preset, masks: str, seed: int, dtype: str, *, clip: bool) -> dict[str, Any]:
     """What run.json says of a run."""
     return {
         "preset": preset.name,
         "masks": masks,
         "seed": seed,
+        "dtype": dtype,
         "config": {section: asdict(getattr(preset, section)) for section in SECTIONS},
         "weights": weights_used(preset, diffusion=masks in DIFFUSION_SOURCES, clip=clip),
         "versions": all_versions(),

@@ -31,6 +31,11 @@ def folders(output: Path) -> list[Path]:
     return [output / kind for kind in SUFFIXES]
 
 
+def has_outputs(output: Path, name: str, kinds: Sequence[str]) -> bool:
+    """Whether picture `name` has its files of these kinds."""
+    return all(output_file(output, kind, name).is_file() for kind in kinds)
+
+
 def remove_outputs(output: Path, name: str, keep_masks: bool) -> None:
     """Delete the files of picture `name`; its masks may stay, they are checked before they are used again."""
     for kind in SUFFIXES:

@@ -41,10 +41,11 @@ def coarse_masks(coarse: CoarseMap) -> Masks:
     """The regions of the coarse map as masks, one per label that has a pixel; features: the labels' text embeddings."""
     from emerdiff import Masks
 
-    present, ids = np.unique(coarse.label_map, return_inverse=True)
-    low_res = np.argmax(coarse.logits[present], axis=0)  # h x w
+    present = np.flatnonzero(np.bincount(coarse.label_map.ravel()))
+    ids = np.zeros(len(coarse.labels), np.int32)
+    ids[present] = np.arange(len(present))
     return Masks(
-        label_map=ids.reshape(coarse.label_map.shape).astype(np.int32),
-        low_res=low_res.astype(np.int32),
+        label_map=ids[coarse.label_map],
+        low_res=np.argmax(coarse.logits[present], axis=0).astype(np.int32),  # h x w
         features=coarse.text_embeddings[present],
     )

@@ -1,5 +1,5 @@
-"""Steps 1, 3 and 4 of EmerDiff as the paper writes them, one trajectory at a time: slow, obvious, sharing nothing
-with the package but the model. The tests hold the package's fast path against it.
+"""Steps 1, 3 and 4 of EmerDiff as the paper writes them, one trajectory at a time: slow, obvious, sharing nothing with
+the package but the model. The tests hold the package's fast path against it.
 """
 
 from __future__ import annotations
@@ -53,11 +53,9 @@ def reference_differences(
     def step(latent: Tensor, timestep: int, previous: int | None) -> tuple[Tensor, float]:
         """μ̂_t(x_t) and σ_t, as DDIM writes them for η = 1 (arXiv 2010.02502, eq. 12 and 16)."""
         a, p = alpha(timestep), alpha(previous)
-        output = backbone.unet(latent, timestep, backbone.empty_prompt).sample
-        if backbone.schedule.prediction_type == "epsilon":
-            noise = output
-        else:
-            noise = sqrt(a) * output + sqrt(1 - a) * latent
+        noise = backbone.unet(latent, timestep, backbone.empty_prompt).sample
+        if backbone.schedule.prediction_type == "v_prediction":
+            noise = sqrt(a) * noise + sqrt(1 - a) * latent
         sigma = sqrt((1 - p) / (1 - a)) * sqrt(1 - a / p)
         mean = sqrt(p) * (latent - sqrt(1 - a) * noise) / sqrt(a) + sqrt(max(1 - p - sigma**2, 0)) * noise
         return mean, sigma

@@ -106,6 +106,22 @@ def test_weights_that_are_not_here_are_named_with_the_command_that_fetches_them(
     assert "4270 MB" in shown
 
 
+def test_a_download_without_network_says_what_it_would_have_fetched(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    assert emerseg("download", "sd14") == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "CompVis/stable-diffusion-v1-4" in shown
+
+
+def test_a_download_of_what_is_here_says_where(tiny_preset, capsys):
+    assert emerseg("download", tiny_preset) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"emerdiff: {tiny_preset.parent / 'sd'}",
+        f"ovseg: {tiny_preset.parent / 'clip'}",
+    ]
+
+
 def test_the_console_script_ends_with_the_exit_code(tmp_path):
     script = "import sys; from fusion.cli import main; sys.argv = ['emerseg', 'labels', 'gone.txt']; main()"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)

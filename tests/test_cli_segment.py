@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 from test_cli import emerseg
+from tiny_fusion import save_preset
 
 from emerdiff import Masks
 from fusion.cli import console
@@ -76,6 +77,13 @@ def test_a_folder_becomes_a_consistent_output_folder(photos, tmp_path, tiny_pres
     assert (run["seed"], run["masks"], run["labels"]) == (0, "emerdiff", ["cat", "grass", "sky"])
     assert all(image["seconds"] > 0 for image in run["images"])
     assert {"emerdiff", "ovseg"} == set(run["weights"])
+
+
+@pytest.mark.parametrize("layout", ["sd1", "sd2"])
+def test_layouts_of_stable_diffusion(photos, tmp_path, layout):
+    preset = save_preset(tmp_path / "models", layout)
+    assert segment(photos, tmp_path / "out", preset) == 0
+    assert len(assert_consistent(tmp_path / "out").imgs) == 3
 
 
 @pytest.mark.parametrize("masks", ["naive", "slic", "grid", "none"])

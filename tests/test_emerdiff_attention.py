@@ -147,6 +147,6 @@ def test_attention_that_is_more_than_q_k_v_is_not_recorded():
         attention_head_dim=4,
         norm_num_groups=4,
     )
-    with pytest.raises(ValueError, match="down_blocks.0.attentions.0 has more than"), recorded_attention(unet):
+    with pytest.raises(ValueError, match=r"down_blocks\.0\.attentions\.0 has more than"), recorded_attention(unet):
         pass
     assert traces(unet)[0] == 0

@@ -12,7 +12,7 @@ from emerdiff.frame import to_frame
 from emerdiff.inversion import invert
 from emerdiff.modulate import modulated_ends, signed_offsets
 
-TIMESTEPS = [31, 21, 11, 1]
+TIMESTEPS = [21, 11, 1]
 LOW_RES = np.repeat(np.array([[0, 0, 1, 1, 2, 2]], np.int32), 4, axis=0)  # 4 x 6 positions of a 64 x 96 picture
 
 
@@ -78,12 +78,11 @@ def test_large_layers_give_the_same(monkeypatch):
     torch.testing.assert_close(planes_of(backbone, config), shared, rtol=1e-3, atol=2e-5)
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, 16])
-def test_the_batch_size_does_not_matter(batch_size):
+def test_the_batch_size_does_not_matter():
     backbone = tiny_backbone()
-    expected = planes_of(backbone, tiny_config(batch_size=4))
-    planes = planes_of(backbone, tiny_config(batch_size=batch_size))
-    torch.testing.assert_close(planes, expected, rtol=1e-3, atol=2e-5)
+    one, some, all_at_once = (planes_of(backbone, tiny_config(batch_size=size)) for size in (1, 5, 16))
+    torch.testing.assert_close(some, one, rtol=1e-3, atol=2e-5)
+    torch.testing.assert_close(all_at_once, one, rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.parametrize("modulate", ["once", "onward"])
@@ -92,14 +91,10 @@ def test_no_strength_replays_the_latent(modulate, inject_attention):
     backbone = tiny_backbone()
     config = tiny_config(strength=0, modulate=modulate, inject_attention=inject_attention)
     clean = backbone.encode(to_frame(picture(), (64, 64)))
-    steps = invert(
-        backbone, clean, TIMESTEPS, torch.Generator().manual_seed(0), record_attention=inject_attention
-    )
+    steps = invert(backbone, clean, TIMESTEPS, torch.Generator().manual_seed(0), record_attention=inject_attention)
     ends = modulated_ends(backbone, steps, torch.zeros(6, 4, 4), config)
     torch.testing.assert_close(ends, clean.expand(6, -1, -1, -1), rtol=1e-4, atol=1e-5)
     assert max(plane.max() for plane in difference_planes(backbone, ends, config)) < 1e-4
-
-
 
 
 def test_blurs():

@@ -32,6 +32,7 @@ def mean_job(output: Path, config_hash: str = "one", interrupt_at: str = "", see
         settings={"seed": 0},
         process=process,
         finish=lambda finished: write_json(output / "all.json", [[f.file_name, f.payload()] for f in finished]),
+        is_whole=lambda name: (output / f"{name}.txt").is_file(),
         remove=lambda name, keep: (output / f"{name}.txt").unlink(missing_ok=True),
     )
 
@@ -145,6 +146,15 @@ def test_a_changed_file_is_done_again(photos, tmp_path):
     Image.new("RGB", (8, 8), (9, 9, 9)).save(photos[1])
     assert run(photos, output) == [("a", "skipped"), ("b", "done"), ("c", "skipped")]
     assert json.loads((output / "all.json").read_text())[1] == ["b.png", {"mean": [9, 9, 9]}]
+
+
+def test_an_image_whose_outputs_were_deleted_is_done_again(photos, tmp_path):
+    output = tmp_path / "out"
+    run(photos, output)
+    before = contents(output)
+    (output / "b.txt").unlink()
+    assert run(photos, output) == [("a", "skipped"), ("b", "done"), ("c", "skipped")]
+    assert contents(output) == before
 
 
 def test_images_of_earlier_runs_stay_in_the_files_about_all(photos, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from tiny_fusion import coarse_of, masks_of
 
 from fusion import FusionConfig, fuse
+from fusion.sources import coarse_masks
 
 MASKS = [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 2, 2], [2, 2, 2, 2]]
 COARSE = [[0, 0, 2, 2], [0, 1, 2, 2], [1, 1, 1, 1], [0, 0, 1, 1]]
@@ -95,6 +96,18 @@ def test_small_components_are_absorbed_and_keep_the_partition():
     cleaned = fuse(masks, coarse, FusionConfig(min_area=2))
     assert (cleaned.label_map == 1).all()
     assert cleaned.score_map[1, 1] == pytest.approx(coarse.scores[0][1, 1])
+
+
+def test_the_regions_of_the_coarse_map_as_masks_give_the_coarse_map_back():
+    coarse = coarse_of([[0, 0, 2, 2], [0, 2, 2, 2]])  # no grass
+    masks = coarse_masks(coarse)
+    assert masks.num_masks == 2
+    result = fuse(masks, coarse)
+    np.testing.assert_array_equal(result.label_map, coarse.label_map + 1)
+    assert [(s.label, s.share, s.runner_up, s.margin) for s in result.segments] == [
+        ("cat", 1.0, None, 1.0),
+        ("sky", 1.0, None, 1.0),
+    ]
 
 
 def test_sizes_that_differ_are_an_error():

@@ -78,12 +78,12 @@ def tiny_backbone(layout: str = "mini", prediction_type: str = "epsilon") -> Bac
 
 
 def tiny_config(**changes: Any) -> EmerDiffConfig:
-    """Four timesteps from t_m = 31 down, three clusters; the default layers."""
+    """Three timesteps from t_m = 21 down, three clusters; the default layers."""
     settings = {
         "model": "tiny",
         "image_size": 64,
         "num_timesteps": 100,
-        "timestep_modulate": 31,
+        "timestep_modulate": 21,
         "clusters": 3,
         "batch_size": 4,
         **changes,

@@ -40,15 +40,18 @@ def coarse_of(
     )
 
 
-def save_preset(folder: Path) -> Path:
-    """Write tiny models and a preset of them into `folder`; the path of the preset. A picture takes about 0.2 s."""
+def save_preset(folder: Path, layout: str = "mini") -> Path:
+    """Write tiny models and a preset of them into `folder`; the path of the preset. A picture takes about 0.2 s.
+
+    `layout` is one of `tiny_emerdiff.UNETS`; CLIP is shaped as open_clip's ViT-B-16.
+    """
     from tiny_emerdiff import save_folder
     from tiny_ovseg import save_with_own_tokenizer
 
     save_with_own_tokenizer(folder / "clip")
     emerdiff = {
-        "model": str(save_folder(folder / "sd", "mini")),
-        "image_size": 64,
+        "model": str(save_folder(folder / "sd", layout)),
+        "image_size": 64 if layout == "mini" else 128,
         "num_timesteps": 100,
         "timestep_modulate": 11,
         "clusters": 3,

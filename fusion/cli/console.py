@@ -46,14 +46,20 @@ def run_to_end(entries: Generator[Entry, None, None], total: int, *, quiet: bool
     shown = _with_bar if sys.stderr.isatty() and not quiet else _with_lines
     try:
         with closing(entries):  # writes what is about all images, also after Ctrl-C
-            for entry in shown(entries, total, quiet):
-                counts[entry.status] += 1
+            for _ in shown(_counted(entries, counts), total, quiet):
+                pass
     except KeyboardInterrupt:
         print(f"interrupted: {_summary(counts)} of {total}; the same command does the rest", file=sys.stderr)
         return 130
     if not quiet:
         print(_summary(counts), file=sys.stderr)
     return 1 if counts["failed"] else 0
+
+
+def _counted(entries: Iterator[Entry], counts: Counter[str]) -> Iterator[Entry]:
+    for entry in entries:
+        counts[entry.status] += 1
+        yield entry
 
 
 def percent(share: float | None) -> str:

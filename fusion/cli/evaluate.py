@@ -120,8 +120,8 @@ def _print_table(rows: Sequence[Row]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("protocol", "masks", "clip", "fuse")
-    for column in ("mIoU", "bound mIoU", "pixel acc.", "boundary F2", "boundary F5", "s / image", "peak MB"):
+    table = Table("for", "masks", "clip", "fuse", box=None, padding=(0, 1, 0, 0))  # 80 columns are enough
+    for column in ("mIoU", "bound", "pixels", "F 2px", "F 5px", "s/img", "MB"):
         table.add_column(column, justify="right")
     for row in rows:
         figures = (row.miou, row.bound_miou, row.pixel_accuracy, row.boundary_f2, row.boundary_f5)

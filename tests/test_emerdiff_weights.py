@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import shutil
+import time
+
+import huggingface_hub
+import pytest
+from tiny_emerdiff import save_folder, tiny_config
+
+from emerdiff import EmerDiff, fetch_weights
+from emerdiff.weights import weights_variant
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def hub_config(**changes):
+    settings = {"model": "some-team/diffusion", "revision": COMMIT, "license": "MIT", "download_mb": 4270}
+    return tiny_config(**settings | changes)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_folder(tmp_path_factory.mktemp("weights") / "sd1", "sd1")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty hub cache, and no network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+def test_a_local_folder_is_itself(folder):
+    assert fetch_weights(tiny_config(model=str(folder)), download=False) == folder
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+        "scheduler/scheduler_config.json",
+        "tokenizer/tokenizer.json",
+    ],
+)
+def test_an_incomplete_folder_names_what_is_missing(folder, tmp_path, missing):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    for path in (copy / "tokenizer").iterdir() if missing.startswith("tokenizer") else [copy / missing]:
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=f"^{missing} is missing in .*copy") as error:
+        fetch_weights(tiny_config(model=str(copy)), download=True)
+    assert "\n" not in str(error.value)
+
+
+def test_pickled_weights_are_refused(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "unet/diffusion_pytorch_model.safetensors").rename(copy / "unet/diffusion_pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match=r"pickled ones, \.bin or \.ckpt, are refused"):
+        EmerDiff.from_config(tiny_config(model=str(copy)))
+
+
+def test_half_precision_files_are_found_by_their_name(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    for part, stem in (("unet", "diffusion_pytorch_model"), ("text_encoder", "model")):
+        (copy / part / f"{stem}.safetensors").rename(copy / part / f"{stem}.fp16.safetensors")
+    assert weights_variant(folder, "unet") is None
+    assert weights_variant(copy, "unet") == "fp16"
+    EmerDiff.from_config(tiny_config(model=str(copy)), device="cpu")
+
+
+def test_an_unknown_builtin_model():
+    with pytest.raises(FileNotFoundError, match="no built-in model 'maxi' in this installation"):
+        fetch_weights(tiny_config(model="builtin:maxi"), download=True)
+
+
+@pytest.mark.parametrize("download", [True, False])
+def test_missing_weights_say_how_to_get_them_at_once(cache, download):
+    start = time.perf_counter()
+    with pytest.raises(FileNotFoundError) as error:
+        fetch_weights(hub_config(), download=download, preset="sd15")
+    message = str(error.value)
+    for part in ("some-team/diffusion", COMMIT, "emerseg download sd15", "4270 MB", "MIT", "HF_TOKEN", "HF_ENDPOINT"):
+        assert part in message
+    assert "\n" not in message
+    assert time.perf_counter() - start < 5
+
+
+def test_a_preset_without_weights_says_its_name(cache):
+    with pytest.raises(FileNotFoundError, match="emerseg download sd15"):
+        EmerDiff.from_preset("sd15", model="some-team/diffusion")
+
+
+def test_a_name_that_no_repository_can_have(cache):
+    with pytest.raises(ValueError, match="'not/a/repository' given, a hub id, a folder or builtin:NAME expected"):
+        fetch_weights(tiny_config(model="not/a/repository"), download=False)
+
+
+def test_the_cache_is_used_without_network(cache, folder):
+    snapshot = cache / "models--some-team--diffusion" / "snapshots" / COMMIT
+    shutil.copytree(folder, snapshot)
+    assert fetch_weights(hub_config(), download=False) == snapshot
+    assert fetch_weights(hub_config(), download=True) == snapshot
+    (snapshot / "vae/diffusion_pytorch_model.safetensors").unlink()  # an interrupted download
+    with pytest.raises(FileNotFoundError, match=r"vae/diffusion_pytorch_model\.safetensors is missing"):
+        fetch_weights(hub_config(), download=False)
