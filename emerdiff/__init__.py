@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from emerdiff.config import EmerDiffConfig, read_preset
     from emerdiff.masks import Masks
     from emerdiff.segment import EmerDiff
-    from emerdiff.weights import fetch_weights
+    from emerdiff.fetch import fetch_weights
 
 __all__ = [
     "Backbone",
@@ -33,7 +33,7 @@ _HOME = {
     "EmerDiff": "segment",
     "EmerDiffConfig": "config",
     "Masks": "masks",
-    "fetch_weights": "weights",
+    "fetch_weights": "fetch",
     "grid_masks": "baselines",
     "read_preset": "config",
     "slic_masks": "baselines",

@@ -57,7 +57,7 @@ class Masks:
         if taken := sorted(set(metadata) & set(_ARRAYS)):
             raise ValueError(f"metadata {taken[0]!r} is the name of an array of Masks; give it another name")
         path = Path(path)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        unfinished = path.with_name(path.name + ".part")  # what a killed run leaves is replaced by the next
         try:
             with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as file:
                 for name, value in {**arrays, **metadata}.items():

@@ -59,10 +59,10 @@ class EmerDiff:
     ) -> EmerDiff:
         """Loads the config's model: "auto" is cuda, else mps, else cpu; float16 on the first two, float32 on cpu.
 
-        Weights that are not there are downloaded. Raises FileNotFoundError, in one line, if that is not possible
-        (`preset` is the name in the command that it tells), ValueError for a config that does not fit the model.
+        Nothing is downloaded: weights that are not on this machine are a FileNotFoundError, in one line with the command
+        that fetches them (`preset` is the name in it). ValueError for a config that does not fit the model.
         """
-        folder = fetch_weights(config, download=True, preset=preset)
+        folder = fetch_weights(config, download=False, preset=preset)
         return cls(load_backbone(folder, device=device, dtype=dtype), config)
 
     @torch.inference_mode()
