@@ -9,6 +9,7 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/pytest
 

@@ -3,8 +3,8 @@
     python -m benchmarks.masks [--clusters 4] [--rounds 3] [--preset mini]
 
 `reference` is the method as the paper writes it (tests/reference_emerdiff.py): one trajectory at a time, every softmax
-computed anew, the unmodulated pass repeated for each. `emerdiff` gives the same planes up to rounding. Run it from the root
-of the repository.
+computed anew, the unmodulated pass repeated for each. `emerdiff` gives the same planes up to rounding. Run it from the
+root of the repository.
 """
 
 from __future__ import annotations

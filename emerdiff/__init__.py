@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from emerdiff.backbone import Backbone
     from emerdiff.baselines import grid_masks, slic_masks
     from emerdiff.config import EmerDiffConfig, read_preset
+    from emerdiff.fetch import fetch_weights
     from emerdiff.masks import Masks
     from emerdiff.segment import EmerDiff
-    from emerdiff.fetch import fetch_weights
 
 __all__ = [
     "Backbone",

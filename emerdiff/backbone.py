@@ -20,8 +20,8 @@ from transformers.utils import logging as transformers_logging
 
 from emerdiff.attention import attention_layers
 from emerdiff.device import resolve_device, resolve_dtype
-from emerdiff.schedule import NoiseSchedule, posterior_mean
 from emerdiff.fetch import fetch_weights, weights_variant
+from emerdiff.schedule import NoiseSchedule, posterior_mean
 
 __all__ = ["Backbone", "fetch_weights", "load_backbone"]
 

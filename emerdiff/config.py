@@ -9,9 +9,8 @@ from typing import Any
 
 import yaml
 
-_PRESET_FOLDERS = (
-    Path(__file__).parent / "configs",
-    Path(__file__).parent.parent / "configs",
+PRESET_FOLDERS = tuple(
+    Path(__file__).parents[1] / folder for folder in ("emerseg/configs", "configs")
 )  # wheel, checkout
 
 
@@ -116,7 +115,7 @@ def read_preset(preset: str | Path) -> dict[str, Any]:
 def _preset_path(preset: str | Path) -> Path:
     if Path(preset).suffix in (".yaml", ".yml"):
         return Path(preset).expanduser()
-    folder = next((folder for folder in _PRESET_FOLDERS if folder.is_dir()), _PRESET_FOLDERS[0])
+    folder = next((folder for folder in PRESET_FOLDERS if folder.is_dir()), PRESET_FOLDERS[0])
     paths = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     if str(preset) not in paths:
         names = ", ".join(paths) or "none"

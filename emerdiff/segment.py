@@ -59,8 +59,8 @@ class EmerDiff:
     ) -> EmerDiff:
         """Loads the config's model: "auto" is cuda, else mps, else cpu; float16 on the first two, float32 on cpu.
 
-        Nothing is downloaded: weights that are not on this machine are a FileNotFoundError, in one line with the command
-        that fetches them (`preset` is the name in it). ValueError for a config that does not fit the model.
+        Nothing is downloaded: weights that are not on this machine are a FileNotFoundError, in one line with the
+        command that fetches them (`preset` is the name in it). ValueError for a config that does not fit the model.
         """
         folder = fetch_weights(config, download=False, preset=preset)
         return cls(load_backbone(folder, device=device, dtype=dtype), config)

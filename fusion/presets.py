@@ -12,8 +12,7 @@ from typing import Any
 
 import yaml
 
-import emerdiff
-from emerdiff.config import EmerDiffConfig, read_preset
+from emerdiff.config import PRESET_FOLDERS, EmerDiffConfig, read_preset
 from fusion.config import FusionConfig
 from ovseg.config import OvsegConfig
 
@@ -60,8 +59,7 @@ def load_preset(preset: str | Path, overrides: Sequence[str] = ()) -> Preset:
 
 def list_presets() -> tuple[str, ...]:
     """The names of the presets that come with the package, sorted."""
-    package = Path(emerdiff.__file__).parent
-    folder = next(f for f in (package / "configs", package.parent / "configs") if f.is_dir())
+    folder = next(folder for folder in PRESET_FOLDERS if folder.is_dir())
     return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
 
 

@@ -78,8 +78,8 @@ def read_preset(preset: str | Path) -> dict[str, Any]:
         if not path.is_file():
             raise FileNotFoundError(f"no preset file {path}")
     else:
-        here = Path(__file__).parent
-        folder = next((f for f in (here / "configs", here.parent / "configs") if f.is_dir()), here)
+        root = Path(__file__).parents[1]
+        folder = next((f for f in (root / "emerseg/configs", root / "configs") if f.is_dir()), root)  # wheel, checkout
         paths = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
         if str(preset) not in paths:
             raise ValueError(f"unknown preset {str(preset)!r}: give one of {', '.join(paths)} or a .yaml file")

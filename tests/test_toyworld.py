@@ -51,7 +51,10 @@ def test_scenes_are_the_same_on_every_machine(scenes):
     assert hashlib.sha256(regions).hexdigest()[:16] == "c7c619d975c83a36"
     means = [scenes[seed].image.mean() for seed in range(4)]
     assert means == pytest.approx([114.029, 211.762, 92.93, 70.536], abs=0.05)
-    assert scenes[0].caption == "a scene with a blossom, a red zigzag sphere and a pink checkered fish in front of snow below a night sky"
+    assert (
+        scenes[0].caption
+        == "a scene with a blossom, a red zigzag sphere and a pink checkered fish in front of snow below a night sky"
+    )
 
 
 def test_training_scenes_hold_no_held_out_combination(scenes):

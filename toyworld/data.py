@@ -15,7 +15,7 @@ import numpy as np
 from toyworld.captions import Caption, describe
 from toyworld.scene import SIZE, scene
 
-MIN_SHARE = 0.012  # of a crop's pixels: what is smaller is not named
+MIN_SHARE = 0.04  # of a crop's pixels: what is smaller is not named
 log = logging.getLogger(__name__)
 
 

@@ -17,7 +17,7 @@ from toyworld.train.loop import Schedule, fit, generators
 from toyworld.train.tokenizer import CONTEXT_LENGTH, learn_tokenizer
 
 SIZE, BATCH = 128, 128  # px, pairs
-ZOOMS = (64, 96, 128, 176, 256)  # px of the square of a scene that becomes a training picture
+ZOOMS = (48, 64, 96, 128)  # px of the square of a scene that becomes a training picture: few objects in each
 SCHEDULE = Schedule(minutes=30, learning_rate=1e-3, weight_decay=0.1, warmup_steps=150)
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
@@ -90,7 +90,7 @@ def train(
     def validate(averaged: nn.Module) -> dict[str, float]:
         """Top-1 retrieval among 100 crops; a caption that is true of several counts for each of them."""
         rng = np.random.default_rng(3)
-        images, captions, shown = zip(*(validation.crop(i, 192, SIZE, rng) for i in range(100)), strict=True)
+        images, captions, shown = zip(*(validation.crop(i, 128, SIZE, rng) for i in range(100)), strict=True)
         image_features = averaged.encode_image(normalised(np.stack(images)), normalize=True)
         text_features = averaged.encode_text(tokenize([caption.text for caption in captions]), normalize=True)
         similarity = image_features @ text_features.T  # (pictures, captions)
