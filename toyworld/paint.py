@@ -149,9 +149,9 @@ def sky(name: str, height: int, width: int, horizon: float, rng: np.random.Gener
         for _ in range(rng.integers(4, 8)):
             puff = (int(cx + rng.uniform(-2.2, 2.2) * size), int(cy + rng.uniform(-0.35, 0.35) * size))
             cv2.circle(veil, puff, int(size * rng.uniform(0.5, 1.0)), 1.0, -1, cv2.LINE_AA)
-        veil = cv2.GaussianBlur(veil, (0, 0), size * 0.16)
+        soft = cv2.GaussianBlur(veil, (0, 0), size * 0.16)
         shade = np.clip((np.arange(height) - cy) / (2 * size), 0, 0.5)[:, None, None]
-        canvas += (tint * (1 - 0.35 * shade) - canvas) * (0.86 * veil[..., None])
+        canvas += (tint * (1 - 0.35 * shade) - canvas) * (0.86 * soft[..., None])
     return canvas
 
 

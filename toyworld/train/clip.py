@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from toyworld.captions import describe
 from toyworld.data import SceneCache
@@ -87,7 +88,7 @@ def train(
         }
 
     @torch.inference_mode()
-    def validate(averaged: nn.Module) -> dict[str, float]:
+    def validate(averaged: Any) -> dict[str, float]:
         """Top-1 retrieval among 100 crops; a caption that is true of several counts for each of them."""
         rng = np.random.default_rng(3)
         images, captions, shown = zip(*(validation.crop(i, 128, SIZE, rng) for i in range(100)), strict=True)

@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+Model = TypeVar("Model", bound=nn.Module)
 Tensors = tuple[Tensor, ...] | list[Tensor]
 log = logging.getLogger(__name__)
 
@@ -32,14 +34,14 @@ class Schedule:
 
 
 def fit(
-    model: nn.Module,
+    model: Model,
     compute_losses: Callable[[int], dict[str, Tensor]],
-    validate: Callable[[nn.Module], dict[str, float]],
+    validate: Callable[[Model], dict[str, float]],
     schedule: Schedule,
     folder: Path,
     *,
     resume: bool,
-) -> nn.Module:
+) -> Model:
     """Train `model` in place for the schedule's minutes and return its exponential moving average.
 
     compute_losses(step): the step's losses, scalars with gradient; they are summed. All its randomness must come from
@@ -73,7 +75,7 @@ def fit(
         log.info("resumed %s at step %d, minute %.1f", folder.name, step, seconds / 60)
 
     def record(losses: dict[str, float]) -> None:
-        metrics = validate(averaged.module)
+        metrics = validate(cast(Model, averaged.module))
         state = {
             "model": model.state_dict(),
             "averaged": averaged.state_dict(),
@@ -105,7 +107,7 @@ def fit(
         if seconds - last >= schedule.validate_every or seconds >= budget:
             record({name: total / since for name, total in sums.items()})
             sums, since, last = {}, 0, seconds
-    return averaged.module
+    return cast(Model, averaged.module)
 
 
 def _cosine(progress: float) -> float:
