@@ -20,7 +20,7 @@ LEADS = (
     "we see ",
 )
 CLOSINGS = ("", "", "", " in a picture book", " in a small world")
-FULL_NAME, SYNONYM = (
+FULL_NAMES, SYNONYM = (
     0.67,
     0.25,
 )  # how often a region goes by its full name, and how often its kind by a synonym
@@ -33,11 +33,14 @@ class Caption(NamedTuple):
     mentions: frozenset[str]  # full names and kinds said, synonyms resolved: true of a picture that shows them all
 
 
-def describe(names: Sequence[str], kinds: Sequence[str], rng: np.random.Generator) -> Caption:
+def describe(
+    names: Sequence[str], kinds: Sequence[str], rng: np.random.Generator, full_names: float = FULL_NAMES
+) -> Caption:
     """One sentence about the regions of a picture.
 
     names, kinds: the visible regions, full names ("red striped boat") and bare words ("boat"); one each, at least one.
-    A random subset is named, each by its full name, its kind, or a synonym; with or without the ground and the sky.
+    A random subset is named, each by its full name (with the probability `full_names`), its kind, or a synonym of
+    that; with or without the ground and the sky.
     """
     regions = list(zip(names, kinds, strict=True))
     objects = [region for region in regions if region[1] not in GROUNDS and region[1] != SKY]
@@ -47,7 +50,7 @@ def describe(names: Sequence[str], kinds: Sequence[str], rng: np.random.Generato
 
     def word(region: tuple[str, str]) -> str:
         name, kind = region
-        said = name if rng.random() < FULL_NAME else kind
+        said = name if rng.random() < full_names else kind
         mentions.add(said)
         if kind in SYNONYMS and rng.random() < SYNONYM:
             said = said.removesuffix(kind) + SYNONYMS[kind][rng.integers(len(SYNONYMS[kind]))]

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from toyworld.captions import Caption, describe
+from toyworld.captions import FULL_NAMES, Caption, describe
 from toyworld.scene import SIZE, scene
 
 MIN_SHARE = 0.04  # of a crop's pixels: what is smaller is not named
@@ -32,13 +32,16 @@ class SceneCache:
         return len(self.images)
 
     def crop(
-        self, index: int, side: int, size: int, rng: np.random.Generator
+        self, index: int, side: int, size: int, rng: np.random.Generator, full_names: float = FULL_NAMES
     ) -> tuple[np.ndarray, Caption, frozenset[str]]:
-        """A random square of `side` px of a scene, mirrored half of the time, resized to `size`.
+        """A square of `side` px about a random place of a random region, mirrored half of the time, resized to `size`.
 
         Returns the picture (size, size, 3) uint8, a caption of what the square shows, and all names and kinds it shows.
         """
-        y, x = rng.integers(0, SIZE - side + 1, 2)
+        regions = self.label_maps[index]
+        places = np.flatnonzero(regions.ravel() == rng.integers(len(self.names[index])))
+        centre = np.array(divmod(int(places[rng.integers(len(places))]), SIZE))
+        y, x = np.clip(centre - side // 2, 0, SIZE - side)
         image = self.images[index, y : y + side, x : x + side]
         counts = np.bincount(self.label_maps[index, y : y + side, x : x + side].ravel())
         visible = np.flatnonzero(counts > MIN_SHARE * side * side)
@@ -47,7 +50,7 @@ class SceneCache:
             image = image[:, ::-1]
         if side != size:
             image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
-        return np.ascontiguousarray(image), describe(names, kinds, rng), frozenset(names) | frozenset(kinds)
+        return np.ascontiguousarray(image), describe(names, kinds, rng, full_names), frozenset(names) | frozenset(kinds)
 
 
 def scene_cache(folder: Path, first_seed: int, count: int) -> SceneCache:

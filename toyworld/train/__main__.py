@@ -23,6 +23,9 @@ def main() -> None:
         "--minutes", type=float, help="training time in all, resumed runs included (default: the model's own)"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --runs")
+    parser.add_argument(
+        "--restart", action="store_true", help="with --resume: keep the weights, begin the schedule anew"
+    )
     parser.add_argument("--scenes", type=int, default=12_000, help="training scenes to draw, about 260 kB each on disk")
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="where scenes, checkpoints, logs and weights go"
@@ -31,7 +34,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
     trainer = importlib.import_module(f"toyworld.train.{arguments.model}")
-    schedule = trainer.SCHEDULE if arguments.minutes is None else replace(trainer.SCHEDULE, minutes=arguments.minutes)
+    minutes = trainer.SCHEDULE.minutes if arguments.minutes is None else arguments.minutes
+    schedule = replace(trainer.SCHEDULE, minutes=minutes, restart=arguments.restart)
     train_scenes = scene_cache(arguments.runs / "cache", TRAIN_SEEDS.start, arguments.scenes)
     validation = scene_cache(arguments.runs / "cache", VALIDATION_SEEDS.start, 400)
     run, weights = arguments.runs / arguments.model, arguments.runs / "weights"

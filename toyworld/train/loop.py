@@ -30,6 +30,7 @@ class Schedule:
     warmup_steps: int = 100
     ema_decay: float = 0.999
     clip_norm: float = 1.0
+    restart: bool = False  # a resumed run keeps its weights but begins the schedule and the average anew
     validate_every: float = 240.0  # seconds; a checkpoint is written at the same moments
 
 
@@ -73,6 +74,10 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         step, seconds = state["step"], state["seconds"]
         log.info("resumed %s at step %d, minute %.1f", folder.name, step, seconds / 60)
+
+    if schedule.restart:
+        seconds = 0.0
+        averaged.n_averaged.zero_()
 
     def record(losses: dict[str, float]) -> None:
         metrics = validate(cast(Model, averaged.module))
