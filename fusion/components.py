@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import label as label_components
+
+if TYPE_CHECKING:
+    from emerdiff import Masks
 
 _CORNERS_TOUCH = 2  # skimage's name for 8-connectivity
 
@@ -25,6 +30,16 @@ def connected_components(label_map: NDArray[np.int32]) -> tuple[NDArray[np.int32
     labels = np.zeros(components.max() + 1, np.int32)
     labels[components] = label_map
     return components, labels
+
+
+def connected_parts(masks: Masks) -> Masks:
+    """The connected parts of masks as masks of their own, by their first pixel, with the features of their mask.
+
+    k-means puts what looks alike into one mask, wherever it is: parts may well be different things.
+    """
+    parts, owners = connected_components(masks.label_map)
+    nowhere = np.zeros_like(masks.low_res)  # parts have no counterparts on the grid of clusters
+    return replace(masks, label_map=parts, low_res=nowhere, features=masks.features[owners], difference=None)
 
 
 def absorb_small(label_map: NDArray[np.int32], min_area: int) -> NDArray[np.int32]:

@@ -21,6 +21,7 @@ class FusionConfig:
     """How masks get their labels. Values are checked when the object is made: ValueError on the first bad one."""
 
     fuse: str = "overlap"  # one of FUSE_RULES
+    split: bool = False  # every connected part of a mask votes by itself, as a mask of its own
     min_score: float = 0.0  # 0..1; a mask whose label has a lower mean score in it abstains to "other"
     min_margin: float = 0.0  # 0..1; same for a mask whose winner leads the runner-up by a lower share of its pixels
     min_area: int = 0  # px; smaller components of the label map are absorbed by the label that surrounds them most
@@ -28,6 +29,7 @@ class FusionConfig:
     def __post_init__(self) -> None:
         rows = (
             ("fuse", self.fuse in FUSE_RULES, f"one of {', '.join(FUSE_RULES)}"),
+            ("split", isinstance(self.split, bool), "true or false"),
             ("min_score", _is_share(self.min_score), "a number from 0 to 1"),
             ("min_margin", _is_share(self.min_margin), "a number from 0 to 1"),
             (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.components import absorb_small
+from fusion.components import absorb_small, connected_parts
 from fusion.config import FusionConfig
 from fusion.embedding import mask_similarities
 from fusion.overlap import contingency, mean_scores, rank_labels
@@ -30,6 +30,8 @@ def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG)
     below `config.min_score` or `config.min_margin`, become 0 = "other"; then components smaller than
     `config.min_area` are absorbed by the label around them.
 
+    With `config.split` the connected parts of masks take their place, numbered in reading order.
+
     Raises ValueError if masks and coarse map are not of one size.
     """
     if masks.label_map.shape != coarse.label_map.shape:
@@ -37,6 +39,8 @@ def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG)
             f"masks are {masks.label_map.shape} and the coarse map is {coarse.label_map.shape}: "
             "expected both of the same picture, (H, W)"
         )
+    if config.split:
+        masks = connected_parts(masks)
     names = tuple(name for name in coarse.labels if name not in coarse.background)
     counts = contingency(masks.label_map, coarse.label_map, (masks.num_masks, len(coarse.labels)))  # K x L
     scores = mean_scores(masks.label_map, coarse.iter_scores(), counts.sum(axis=1))  # K x L

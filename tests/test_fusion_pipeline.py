@@ -121,3 +121,13 @@ def test_sizes_that_differ_are_an_error():
 def test_bad_settings_are_named(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         FusionConfig.from_mapping(values)
+
+
+def test_split_lets_each_connected_part_of_a_mask_vote_by_itself():
+    masks, coarse = masks_of([[0, 1, 0], [0, 1, 0]]), coarse_of([[0, 0, 1], [0, 0, 2]])
+    whole = fuse(masks, coarse)
+    assert whole.label_map.tolist() == [[1, 1, 1], [1, 1, 1]]
+    parted = fuse(masks, coarse, FusionConfig(split=True))
+    assert parted.label_map.tolist() == [[1, 1, 2], [1, 1, 2]]
+    assert [segment.label for segment in parted.segments] == ["cat", "cat", "grass"]
+    assert parted.mask_map.tolist() == [[0, 1, 2], [0, 1, 2]]
