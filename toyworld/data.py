@@ -31,6 +31,13 @@ class SceneCache:
     def __len__(self) -> int:
         return len(self.images)
 
+    def captions(self, count: int) -> list[str]:
+        """A caption of each of the first `count` scenes; what a tokenizer learns its words from."""
+        rng = np.random.default_rng(0)
+        return [
+            describe(names, kinds, rng).text for names, kinds in zip(self.names[:count], self.kinds[:count], strict=True)
+        ]
+
     def crop(
         self, index: int, side: int, size: int, rng: np.random.Generator, full_names: float = FULL_NAMES
     ) -> tuple[np.ndarray, Caption, frozenset[str]]:

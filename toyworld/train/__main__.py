@@ -26,11 +26,14 @@ def main() -> None:
     parser.add_argument(
         "--restart", action="store_true", help="with --resume: keep the weights, begin the schedule anew"
     )
+    parser.add_argument("--start", type=Path, help="begin from the weights of this folder, in the layout of the embedded ones")
     parser.add_argument("--scenes", type=int, default=12_000, help="training scenes to draw, about 260 kB each on disk")
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="where scenes, checkpoints, logs and weights go"
     )
     arguments = parser.parse_args()
+    if arguments.start and not arguments.start.is_dir():
+        parser.error(f"--start {arguments.start}: expected a folder of weights, such as emerdiff/weights/mini")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
     trainer = importlib.import_module(f"toyworld.train.{arguments.model}")
@@ -39,7 +42,7 @@ def main() -> None:
     train_scenes = scene_cache(arguments.runs / "cache", TRAIN_SEEDS.start, arguments.scenes)
     validation = scene_cache(arguments.runs / "cache", VALIDATION_SEEDS.start, 400)
     run, weights = arguments.runs / arguments.model, arguments.runs / "weights"
-    trainer.train(train_scenes, validation, schedule, run, weights, resume=arguments.resume)
+    trainer.train(train_scenes, validation, schedule, run, weights, start=arguments.start, resume=arguments.resume)
 
 
 if __name__ == "__main__":

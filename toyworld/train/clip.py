@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from toyworld.captions import describe
 from toyworld.data import SceneCache
 from toyworld.train.loop import Schedule, fit, generators
 from toyworld.train.tokenizer import CONTEXT_LENGTH, learn_tokenizer
@@ -52,20 +52,23 @@ def train(
     run: Path,
     weights: Path,
     *,
+    start: Path | None,
     resume: bool,
 ) -> None:
     import open_clip
 
     folder = weights / "clip"
-    rng = np.random.default_rng(0)
-    corpus = [
-        describe(train_scenes.names[i], train_scenes.kinds[i], rng).text for i in range(min(len(train_scenes), 10_000))
-    ]
-    settings = config(learn_tokenizer(corpus, folder))
-    (folder / "open_clip_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    if start:
+        shutil.copytree(start, folder, dirs_exist_ok=True)
+        settings = json.loads((folder / "open_clip_config.json").read_text())
+    else:
+        settings = config(learn_tokenizer(train_scenes.captions(10_000), folder))
+        (folder / "open_clip_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
     torch.manual_seed(0)
     model = open_clip.CLIP(**settings["model_cfg"])
+    if start:
+        model.load_state_dict(load_file(start / "open_clip_model.safetensors"))
 
     def normalised(images: np.ndarray) -> Tensor:
         return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - MEAN[0]) / STD[0]

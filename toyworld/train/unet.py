@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,13 @@ def build(vocab_size: int) -> nn.ModuleDict:
     return nn.ModuleDict({"unet": unet, "text_encoder": CLIPTextModel(text)})
 
 
+def load(folder: Path) -> nn.ModuleDict:
+    """UNet and text encoder of a diffusers folder."""
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    return nn.ModuleDict({"unet": unet.train(), "text_encoder": text_encoder.train()})
+
+
 @torch.inference_mode()
 def encode_scenes(vae: AutoencoderKL, scenes: SceneCache, path: Path) -> np.ndarray:
     """Scaled latent means (N, 4, 32, 32) float16 of all scenes, kept at `path`."""
@@ -90,23 +98,23 @@ def train(
     run: Path,
     weights: Path,
     *,
+    start: Path | None,
     resume: bool,
 ) -> None:
     folder = weights / "sd"
+    if start:
+        for part in ("vae", "tokenizer"):
+            shutil.copytree(start / part, folder / part, dirs_exist_ok=True)
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
     run.mkdir(parents=True, exist_ok=True)
     latents = encode_scenes(vae, train_scenes, run / f"latents-{len(train_scenes)}.npy")
     validation_latents = encode_scenes(vae, validation, run / f"latents-validation-{len(validation)}.npy")
-    rng = np.random.default_rng(0)
-    corpus = [
-        describe(train_scenes.names[i], train_scenes.kinds[i], rng).text for i in range(min(len(train_scenes), 10_000))
-    ]
-    vocab_size = learn_tokenizer(corpus, folder / "tokenizer")
+    if not start:
+        learn_tokenizer(train_scenes.captions(10_000), folder / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     noiser = noise_schedule()
     torch.manual_seed(0)
-    model = build(vocab_size)
-    model["unet"].to(memory_format=torch.channels_last)
+    model = load(start) if start else build(len(tokenizer))
 
     def prediction_error(
         model: nn.ModuleDict, clean: Tensor, captions: list[str], timesteps: Tensor, noise: Tensor

@@ -43,10 +43,11 @@ def train(
     run: Path,
     weights: Path,
     *,
+    start: Path | None,
     resume: bool,
 ) -> None:
     torch.manual_seed(0)
-    vae = build()
+    vae = AutoencoderKL.from_pretrained(start / "vae", torch_dtype=torch.float32) if start else build()
 
     def compute_losses(step: int) -> dict[str, Tensor]:
         seed, noise = generators(1, step)
