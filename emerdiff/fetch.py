@@ -46,6 +46,14 @@ def fetch_weights(config: EmerDiffConfig, *, download: bool, preset: str = "PRES
     return _from_hub(config, download, preset)
 
 
+def local_weights(config: EmerDiffConfig) -> list[Path]:
+    """The weights files of a built-in or local model, sorted; of a hub's model none: its revision names them."""
+    folder = Path(config.model).expanduser()
+    if config.model.startswith("builtin:"):
+        folder = _BUILTIN / config.model.removeprefix("builtin:")
+    return sorted(file for part in _STEMS for file in (folder / part).glob("*.safetensors"))
+
+
 def weights_variant(folder: Path, part: str) -> str | None:
     """What to ask diffusers for: "fp16" if the part's weights are there under that name alone, else None."""
     plain, fp16 = _weights_files(folder, part)

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 DIGITS = 6  # decimals of the scores in the files
 
 
-def annotate(segmentation: Segmentation, labels: Sequence[Label]) -> list[dict[str, Any]]:
-    """The regions of `segmentation` by category, then in reading order; without `id` and `image_id`.
+def annotate(segmentation: Segmentation, labels: Sequence[Label]) -> tuple[list[dict[str, Any]], NDArray[np.int32]]:
+    """(annotations of the regions of `segmentation`, their map (H, W) int32: 0 = other, i = annotations[i - 1]).
 
-    Each has category_id, segmentation (RLE, column-major, `counts` as text), area (px of the decoded mask),
-    bbox (xywh, px), iscrowd 0, and the evidence: score (mean over its pixels), share and margin (means over
-    its pixels of their masks'), runner_up (of its largest mask) and mask_ids. Masks of another label whose
-    crumbs were absorbed do not count.
+    By category, then in reading order; without `id` and `image_id`. Each has category_id, segmentation (RLE,
+    column-major, `counts` as text), area (px of the decoded mask), bbox (xywh, px), iscrowd 0, and the
+    evidence: score (mean over its pixels), share and margin (means over its pixels of their masks'),
+    runner_up (of its largest mask) and mask_ids. Masks of another label whose crumbs were absorbed do not
+    count.
 
     `labels` must be those of the segmentation, in the same order: ValueError otherwise.
     """
@@ -45,11 +46,13 @@ def annotate(segmentation: Segmentation, labels: Sequence[Label]) -> list[dict[s
     num_masks = int(segmentation.mask_map.max()) + 1
     overlaps = contingency(regions, segmentation.mask_map, (len(region_labels), num_masks))
     boxes = find_objects(regions + 1, max_label=len(region_labels))
-    found = []
+    found: list[dict[str, Any]] = []
+    numbers = np.zeros(len(region_labels), np.int32)
     for region in np.argsort(region_labels, kind="stable").tolist():
         label = int(region_labels[region])
         if label == 0 or boxes[region] is None:
             continue
+        numbers[region] = len(found) + 1
         rle = encode_region(regions, region, boxes[region])
         area = int(rle_codec.area(rle))
         masks = [s for s in segmentation.segments if s.label == labels[label - 1].name and overlaps[region, s.mask_id]]
@@ -64,7 +67,12 @@ def annotate(segmentation: Segmentation, labels: Sequence[Label]) -> list[dict[s
                 **_evidence(masks, overlaps[region]),
             }
         )
-    return found
+    return found, numbers[regions]
+
+
+def with_ids(annotations: Sequence[dict[str, Any]], image_id: int, first_id: int) -> list[dict[str, Any]]:
+    """The annotations of an image, numbered from `first_id`."""
+    return [{"id": first_id + index, "image_id": image_id, **found} for index, found in enumerate(annotations)]
 
 
 def encode_region(regions: NDArray[np.int32], region: int, box: tuple[slice, slice]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ CONTROL_SOURCES = ("slic", "grid")  # as many superpixels or cells as there woul
 NO_MASKS = "none"  # CLIP alone: each label's region of the coarse map is a mask
 MASK_SOURCES = (*DIFFUSION_SOURCES, *CONTROL_SOURCES, NO_MASKS)
 
+SEGMENTATIONS = ("rle", "polygon")  # how instances.json says where a segment is
+
 PROTOCOLS = ("open", "bound")  # of evaluation: words in, mIoU out; quality of the masks alone
 
 

@@ -17,7 +17,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB of an image file: rotated by EXIF, first frame, transparency on white, 16 bits scaled.
 
     Raises FileNotFoundError on a missing file, and ValueError with path and reason on one that is no image,
-    that is truncated, or that has more pixels than Pillow's guard against decompression bombs lets pass.
+    that is truncated, or that has more pixels than `limit_pixels` lets pass.
     """
     path = Path(path)
     if not path.is_file():
@@ -29,10 +29,15 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not an image, or of a kind that Pillow cannot read") from None
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: too large: {error}") from None
+        raise ValueError(f"{path}: too large: {error} --max-megapixels allows more") from None
     except Exception as error:  # decoders of damaged files raise almost anything: OSError, SyntaxError, IndexError, …
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: cannot be decoded: {reason}") from error
+
+
+def limit_pixels(megapixels: float) -> None:
+    """Let files of up to so many million pixels be read: Pillow's guard, a setting of the whole process."""
+    Image.MAX_IMAGE_PIXELS = int(megapixels * 1e6 / 2)  # Pillow warns above this, and refuses above its double
 
 
 def as_rgb(image: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:

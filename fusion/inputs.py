@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import itertools
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ SUFFIXES = (
     ".jp2",
     ".avif",
 )
+MAX_STEM = 200  # bytes of an output's name without its suffix
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,10 @@ class ImageFile:
 
 
 def find_images(inputs: Sequence[str | Path], *, outside: Sequence[Path] = ()) -> list[Path]:
-    """Absolute paths of the images that `inputs` name: in the order given, each once.
+    """Absolute paths of the images that `inputs` name: in the order given, each file once, whatever links lead to it.
 
-    A file counts whatever its suffix; a folder stands for all files in it, at any depth, that have one of
+    "-" stands for the lines of standard input, a .txt file, or any file after "@", for its own: inputs again.
+    Another file counts whatever its suffix; a folder stands for all files in it, at any depth, that have one of
     SUFFIXES and are not hidden, sorted by path; what is no existing path is tried as a glob
     (`photos/**/*.jpg`). Folders and globs find nothing in the folders `outside`, so that outputs are never
     taken for inputs.
@@ -50,15 +54,16 @@ def find_images(inputs: Sequence[str | Path], *, outside: Sequence[Path] = ()) -
     Raises FileNotFoundError on an input that matches nothing, ValueError on a folder without images.
     """
     barred = [Path(os.path.abspath(folder)) for folder in outside]
-    found: dict[Path, None] = {}
-    for given in inputs:
+    found: dict[str, Path] = {}
+    for given in _listed(inputs):
         paths = [Path(os.path.abspath(path)) for path in _expand(Path(given).expanduser())]
         if not Path(given).expanduser().is_file():
             paths = [path for path in paths if not any(path.is_relative_to(folder) for folder in barred)]
         if not paths:
             raise ValueError(f"no images in {given}: expected files ending in {', '.join(SUFFIXES)}")
-        found.update(dict.fromkeys(paths))
-    return list(found)
+        for path in paths:
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
 
 
 def name_outputs(paths: Iterable[Path], known: Mapping[Path, str]) -> list[ImageFile]:
@@ -76,7 +81,7 @@ def name_outputs(paths: Iterable[Path], known: Mapping[Path, str]) -> list[Image
     for path in new:
         names[path] = next(
             candidate
-            for candidate in _candidates(path.stem)
+            for candidate in _candidates(_short(path.stem))
             if candidate.casefold() not in taken and (candidate == path.stem or candidate.casefold() not in stems)
         )
         taken.add(names[path].casefold())
@@ -93,6 +98,25 @@ def common_names(sources: Iterable[str]) -> list[str]:
     return [path.relative_to(root).as_posix() for path in paths]
 
 
+def _listed(inputs: Iterable[str | Path]) -> Iterator[str | Path]:
+    """The inputs, with the lines of each list in its place; paths in a list are relative to where the command runs."""
+    for given in inputs:
+        if str(given) == "-":
+            lines = sys.stdin.read().splitlines()
+        elif str(given).startswith("@") or str(given).lower().endswith(".txt"):
+            try:
+                lines = Path(str(given).removeprefix("@")).expanduser().read_text(encoding="utf-8-sig").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"list of images {given} cannot be read: {error}") from None
+        else:
+            yield given
+            continue
+        listed = [line.strip() for line in lines if line.strip()]
+        if not listed:
+            raise ValueError(f"list of images {given} is empty: expected an image, folder or glob a line")
+        yield from listed
+
+
 def _expand(given: Path) -> list[Path]:
     """The files that an input stands for."""
     if given.is_dir():
@@ -101,6 +125,7 @@ def _expand(given: Path) -> list[Path]:
     if given.exists():
         return [given]
     matches = [Path(match) for match in sorted(glob.glob(str(given), recursive=True))]
+    matches = [match for match in matches if match.exists()]  # not so where links lead nowhere or in circles
     if not matches:
         raise FileNotFoundError(f"no file {'matches' if glob.has_magic(str(given)) else 'or folder'} {given}")
     return [file for match in matches for file in _expand(match)]
@@ -109,6 +134,16 @@ def _expand(given: Path) -> list[Path]:
 def _is_picture(path: Path) -> bool:
     """Has an image's suffix and no hidden part; `path` is relative to the folder it was found in."""
     return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+
+
+def _short(stem: str) -> str:
+    """`stem`, cut where file systems, which count bytes, would not take it with a suffix; then told apart by a hash."""
+    if len(os.fsencode(stem)) <= MAX_STEM:
+        return stem
+    mark = hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
+    while len(os.fsencode(stem)) > MAX_STEM - len(mark) - 1:
+        stem = stem[:-1]
+    return f"{stem}-{mark}"
 
 
 def _candidates(stem: str) -> Iterator[str]:

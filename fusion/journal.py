@@ -34,11 +34,15 @@ def start_journal(path: Path, config_hash: str) -> None:
 
 def append_entry(path: Path, entry: Entry, payload: dict[str, Any]) -> int:
     """Add a line with `entry` and what the outputs are assembled from later; returns where it starts, in bytes."""
-    with path.open("ab") as file:
-        offset = file.tell()
-        file.write(_line({**asdict(entry), "payload": payload}))
-        file.flush()
-        os.fsync(file.fileno())
+    offset = path.stat().st_size
+    try:
+        with path.open("ab") as file:
+            file.write(_line({**asdict(entry), "payload": payload}))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        os.truncate(path, offset)  # no half of a line, when the disk is full
+        raise
     return offset
 
 

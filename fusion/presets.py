@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,11 +13,14 @@ from typing import Any
 
 import yaml
 
+import emerdiff.fetch
+import ovseg.fetch
 from emerdiff.config import PRESET_FOLDERS, EmerDiffConfig, read_preset
-from fusion.config import FusionConfig
+from fusion.config import DIFFUSION_SOURCES, FusionConfig
 from ovseg.config import OvsegConfig
 
 SECTIONS = ("emerdiff", "ovseg", "fusion")
+_MARK_BYTES = 2**20  # at the end of a weights file
 _NO_RESULT = ("license", "download_mb", "batch_size")  # fields that change nothing in the result
 
 
@@ -44,16 +48,24 @@ def load_preset(preset: str | Path, overrides: Sequence[str] = ()) -> Preset:
             f"preset {preset}: unknown section {', '.join(map(repr, unknown))}; "
             f"known: description, {', '.join(SECTIONS)}"
         )
-    sections = {name: dict(_section(preset, name, values.get(name) or {})) for name in SECTIONS}
+    sections = {name: _section(preset, name, values.get(name) or {}) for name in SECTIONS}
+    return make_preset(str(preset), str(values.get("description", "")), sections, overrides)
+
+
+def make_preset(
+    name: str, description: str, sections: Mapping[str, Mapping[str, Any]], overrides: Sequence[str] = ()
+) -> Preset:
+    """The preset of the mappings of SECTIONS; `overrides` and errors as for `load_preset`."""
+    settings = {section: dict(sections[section]) for section in SECTIONS}
     for override in overrides:
         section, key, value = _parse_override(override)
-        sections[section][key] = value
+        settings[section][key] = value
     return Preset(
-        name=str(preset),
-        description=str(values.get("description", "")),
-        emerdiff=EmerDiffConfig.from_mapping(sections["emerdiff"]),
-        ovseg=OvsegConfig.from_mapping(sections["ovseg"]),
-        fusion=FusionConfig.from_mapping(sections["fusion"]),
+        name=name,
+        description=description,
+        emerdiff=EmerDiffConfig.from_mapping(settings["emerdiff"]),
+        ovseg=OvsegConfig.from_mapping(settings["ovseg"]),
+        fusion=FusionConfig.from_mapping(settings["fusion"]),
     )
 
 
@@ -68,13 +80,17 @@ def config_hash(preset: Preset, **choices: Any) -> str:
 
     Left out: names, licences, sizes of downloads, and how many trajectories run at once.
     """
-    return digest({**{name: _result_settings(getattr(preset, name)) for name in SECTIONS}, **choices})
+    weights = [*emerdiff.fetch.local_weights(preset.emerdiff), *ovseg.fetch.local_weights(preset.ovseg)]
+    sections = {name: _result_settings(getattr(preset, name)) for name in SECTIONS}
+    return digest({**sections, "weights": _marks(weights), **choices})
 
 
 def mask_hash(config: EmerDiffConfig, source: str, **choices: Any) -> str:
     """SHA-256 (hex) of all that decides the masks of a `source` (see `fusion.config`) for a given picture."""
-    settings = _result_settings(config) if source in ("emerdiff", "naive") else {"clusters": config.clusters}
-    return digest({"source": source, **settings, **choices})
+    if source not in DIFFUSION_SOURCES:
+        return digest({"source": source, "clusters": config.clusters, **choices})
+    weights = _marks(emerdiff.fetch.local_weights(config))
+    return digest({"source": source, **_result_settings(config), "weights": weights, **choices})
 
 
 def digest(values: Mapping[str, Any]) -> str:
@@ -84,6 +100,17 @@ def digest(values: Mapping[str, Any]) -> str:
 
 def _result_settings(config: EmerDiffConfig | OvsegConfig | FusionConfig) -> dict[str, Any]:
     return {key: value for key, value in asdict(config).items() if key not in _NO_RESULT}
+
+
+def _marks(files: Sequence[Path]) -> list[str]:
+    """What tells weights files from others of the same names: their sizes and ends, as the whole may be gigabytes."""
+    marks = []
+    for file in files:
+        with file.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - _MARK_BYTES))
+            marks.append(f"{size}:{hashlib.sha256(stream.read()).hexdigest()}")
+    return marks
 
 
 def _section(preset: str | Path, name: str, value: object) -> Mapping[str, Any]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.coco import annotate, categories, document, image_entry
+from fusion.coco import annotate, categories, document, image_entry, with_ids
 from fusion.images import as_rgb
 from fusion.palette import label_colors
+from fusion.panoptic import panoptic_entry, panoptic_png
 from fusion.render import draw_overlay
 from ovseg.labels import Label, as_labels
 
@@ -57,11 +58,24 @@ class Segmentation:
         """
         full = as_labels(self.labels if labels is None else labels)
         height, width = self.label_map.shape
-        found = [
-            {"id": first_annotation_id + index, "image_id": image_id, **annotation}
-            for index, annotation in enumerate(annotate(self, full))
-        ]
+        annotations, _ = annotate(self, full)
+        found = with_ids(annotations, image_id, first_annotation_id)
         return document([image_entry(image_id, file_name, (height, width))], found, categories(full))
+
+    def to_panoptic(
+        self,
+        image_id: int = 1,
+        file_name: str = "",
+        first_annotation_id: int = 1,
+        labels: Sequence[str | Label] | None = None,
+    ) -> tuple[dict[str, Any], bytes]:
+        """(COCO panoptic annotation of this picture, PNG bytes of its ids: R + 256 G + 65536 B, 0 = void).
+
+        The ids are those of `to_coco` with the same arguments; `file_name` is that of the PNG. ValueError as there.
+        """
+        annotations, id_map = annotate(self, as_labels(self.labels if labels is None else labels))
+        entry = panoptic_entry(image_id, file_name, with_ids(annotations, image_id, first_annotation_id))
+        return entry, panoptic_png(id_map, first_annotation_id)
 
     def overlay(
         self, image: Image.Image | NDArray[np.uint8], labels: Sequence[str | Label] | None = None

@@ -26,7 +26,7 @@ def mask_maker(source: str, config: EmerDiffConfig, model: EmerDiff | None) -> M
     from emerdiff.baselines import grid_masks, slic_masks
 
     if source in DIFFUSION_SOURCES and model is None:
-        raise ValueError(f"masks {source!r} need the diffusion model, but none was loaded")
+        raise ValueError(f"no masks {source!r} of this picture are cached, and the diffusion model is not loaded")
     makers: dict[str, MaskMaker] = {
         "slic": lambda image, _seed: slic_masks(image, config.clusters),
         "grid": lambda image, _seed: grid_masks(image, config.clusters),

@@ -19,6 +19,16 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _BUILTIN = Path(__file__).parent / "weights"
 
 
+def local_weights(config: OvsegConfig) -> list[Path]:
+    """The weights file of a built-in or local model; of a hub's model none: its revision names them."""
+    schema, _, rest = config.model.partition(":")
+    path = {
+        "builtin": _BUILTIN / rest / WEIGHTS_FILE,
+        "local-dir": Path(rest).expanduser() / WEIGHTS_FILE,
+    }.get(schema, Path(config.pretrained or ""))
+    return [path] if path.is_file() else []
+
+
 def builtin_folder(name: str) -> Path:
     """Folder of a model that comes with the package; FileNotFoundError with the names there are."""
     folder = _BUILTIN / name

@@ -6,11 +6,14 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+import hypothesis
 import pytest
 import pytest_socket
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no attempt, hence no wait, for the network
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("untimed")
 ROOT = Path(__file__).parent.parent
 WEIGHTS = [ROOT / "emerdiff/weights/mini/model_index.json", ROOT / "ovseg/weights/mini/open_clip_config.json"]
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import signal
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
+from scipy.ndimage import binary_fill_holes
 from test_cli import emerseg
 from tiny_fusion import save_preset
 
 from emerdiff import Masks
+from fusion import files, jobs
+from fusion.batch import locked
 from fusion.cli import console
+from fusion.panoptic import read_ids
 
 SIZE_HW = (48, 64)
 WORDS = "cat, grass, sky"
@@ -40,16 +47,26 @@ def segment(photos, output, preset, *options):
 def contents(folder):
     """All files but those that hold times."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in files.items() if name not in ("run.json", "journal.jsonl")}
+    return {
+        name: path.read_bytes() for name, path in files.items() if name not in ("run.json", "journal.jsonl", ".lock")
+    }
 
 
 def assert_consistent(output):
-    """instances.json, semantic/, overlays/ and run.json say the same, at the pictures' size; returns the COCO."""
+    """All exports and run.json say the same, at the pictures' size; returns the COCO."""
     coco = COCO(str(output / "instances.json"))
-    done = [image for image in json.loads((output / "run.json").read_text())["images"] if image["status"] != "failed"]
+    done = [image for image in json.loads((output / "run.json").read_text())["images"] if image["status"] == "done"]
     assert [image["file_name"] for image in coco.dataset["images"]] == [image["file_name"] for image in done]
     assert [a["id"] for a in coco.dataset["annotations"]] == list(range(1, len(coco.anns) + 1))
-    for image, entry in zip(coco.dataset["images"], done, strict=True):
+    results = json.loads((output / "results.json").read_text())
+    kept = ("image_id", "category_id", "segmentation", "area", "bbox", "score")
+    assert results == [{key: annotation[key] for key in kept} for annotation in coco.dataset["annotations"]]
+    panoptic = json.loads((output / "panoptic.json").read_text())
+    assert (panoptic["images"], panoptic["categories"]) == (coco.dataset["images"], coco.dataset["categories"])
+    for image, entry, segments in zip(coco.dataset["images"], done, panoptic["annotations"], strict=True):
+        ids = read_ids(output / "panoptic" / segments["file_name"])
+        assert (segments["image_id"], segments["file_name"]) == (image["id"], f"{entry['name']}.png")
+        assert [s["id"] for s in segments["segments_info"]] == coco.getAnnIds(image["id"])
         semantic = np.array(Image.open(output / "semantic" / f"{entry['name']}.png"))
         overlay = Image.open(output / "overlays" / f"{entry['name']}.png")
         assert semantic.shape == (image["height"], image["width"]) == overlay.size[::-1]
@@ -57,6 +74,7 @@ def assert_consistent(output):
         for annotation in coco.loadAnns(coco.getAnnIds(image["id"])):
             mask = coco.annToMask(annotation)
             assert annotation["area"] == mask.sum()
+            np.testing.assert_array_equal(ids == annotation["id"], mask)
             decoded += mask * np.uint8(annotation["category_id"])
         np.testing.assert_array_equal(decoded, semantic)
     return coco
@@ -174,7 +192,114 @@ def test_an_interrupt_ends_with_130_and_valid_files(photos, tmp_path, tiny_prese
     output = tmp_path / "out"
     assert segment(photos, output, tiny_preset, "--masks", "grid") == 130
     assert "interrupted" in capsys.readouterr().err
-    assert len(assert_consistent(output).imgs) == 2
+    assert len(assert_consistent(output).imgs) == 3  # the last was in hand
+
+
+def test_polygons_on_request_and_a_count_of_the_holes_they_lose(photos, tmp_path, tiny_preset, caplog):
+    ring = np.full((48, 64, 3), 255, np.uint8)
+    ring[8:40, 16:48] = 0
+    Image.fromarray(ring).save(photos / "a.png")
+    rle, polygon = tmp_path / "rle", tmp_path / "polygon"
+    options = ["--masks", "slic", "--clusters", "2", "-q"]
+    assert segment(photos / "a.png", rle, tiny_preset, *options) == 0
+    assert segment(photos / "a.png", polygon, tiny_preset, *options, "--segmentation", "polygon") == 0
+    exact, outlined = COCO(str(rle / "instances.json")), COCO(str(polygon / "instances.json"))
+    assert (polygon / "panoptic" / "a.png").read_bytes() == (rle / "panoptic" / "a.png").read_bytes()
+    assert (polygon / "results.json").read_bytes() == (rle / "results.json").read_bytes()
+    for number, annotation in outlined.anns.items():
+        assert isinstance(annotation["segmentation"], list)
+        filled = binary_fill_holes(exact.annToMask(exact.anns[number]), structure=np.ones((3, 3)))
+        np.testing.assert_array_equal(outlined.annToMask(annotation), filled)
+        assert annotation["area"] == filled.sum()
+    lost = sum(a["area"] for a in outlined.anns.values()) > sum(a["area"] for a in exact.anns.values())
+    assert ("polygons cannot hold holes" in caplog.text) == lost
+
+
+def test_relabel_equals_a_new_run_and_needs_no_diffusion_model(photos, tmp_path, tiny_preset, capsys):
+    fresh, output = tmp_path / "fresh", tmp_path / "out"
+    assert segment(photos, output, tiny_preset, "--min-area", "3") == 0
+    masks = {path: path.stat().st_mtime_ns for path in (output / "masks").iterdir()}
+    new = ["--labels", "dog, water", "--min-area", "5", "--background", "wall"]
+    assert emerseg("segment", photos, "--output", fresh, "--preset", tiny_preset, *new) == 0
+    with gone(tmp_path, tiny_preset):
+        assert emerseg("relabel", output, *new) == 0
+        assert {path: path.stat().st_mtime_ns for path in (output / "masks").iterdir()} == masks
+        assert contents(output) == contents(fresh)
+        assert_consistent(output)
+        (output / "masks" / "b.npz").unlink()
+        capsys.readouterr()
+        assert emerseg("relabel", output, "--labels", "dog") == 1
+        assert "b.jpg: no masks 'emerdiff' of this picture are cached" in capsys.readouterr().err
+    assert emerseg("relabel", photos, "--labels", "dog") == 2
+    assert "no run.json" in capsys.readouterr().err
+    assert emerseg("relabel", output, "--labels", "dog", "--set", "emerdiff.clusters=2") == 2
+    assert "would need new masks" in capsys.readouterr().err
+
+
+@contextmanager
+def gone(tmp_path, preset):
+    """The UNet of a preset cannot be loaded for a while."""
+    weights = preset.parent / "sd" / "unet"
+    config = (weights / "config.json").read_text()
+    (weights / "config.json").write_text("{}")
+    try:
+        yield
+    finally:
+        (weights / "config.json").write_text(config)
+
+
+def test_words_for_the_masks_of_the_masks_command(photos, tmp_path, tiny_preset):
+    fresh, output = tmp_path / "fresh", tmp_path / "out"
+    assert emerseg("masks", photos, "--output", output, "--preset", tiny_preset) == 0
+    assert emerseg("relabel", output, "--labels", WORDS) == 0
+    assert segment(photos, fresh, tiny_preset) == 0
+    assert contents(output) == contents(fresh)
+
+
+def test_one_process_a_folder(photos, tmp_path, tiny_preset, capsys):
+    with locked(tmp_path / "out"):
+        assert segment(photos, tmp_path / "out", tiny_preset, "--masks", "grid") == 2
+    assert "another process is writing to" in capsys.readouterr().err
+    assert segment(photos, tmp_path / "out", tiny_preset, "--masks", "grid") == 0
+
+
+def test_ctrl_c_finishes_the_picture_in_hand(photos, tmp_path, tiny_preset, monkeypatch, capsys):
+    find_masks = jobs.find_masks
+
+    def find_and_press(path, *arguments):
+        if path.stem == "a":
+            signal.raise_signal(signal.SIGINT)
+        return find_masks(path, *arguments)
+
+    monkeypatch.setattr(jobs, "find_masks", find_and_press)
+    output = tmp_path / "out"
+    assert segment(photos, output, tiny_preset, "--masks", "grid") == 130
+    assert "interrupted: 1 done, 0 finished before, 0 failed of 3" in capsys.readouterr().err
+    assert len(assert_consistent(output).imgs) == 1
+    run = json.loads((output / "run.json").read_text())
+    assert [image["status"] for image in run["images"]] == ["done", "pending", "pending"]
+
+
+def test_a_full_disk_is_one_clear_error_and_what_was_there_stays(photos, tmp_path, tiny_preset, monkeypatch, capsys):
+    output, whole = tmp_path / "out", tmp_path / "whole"
+    assert segment(photos, whole, tiny_preset, "--masks", "grid") == 0
+    assert segment(photos, output, tiny_preset, "--masks", "grid", "--limit", "1") == 0
+    before = contents(output)
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+
+        def full(descriptor):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(files.os, "fsync", full)
+        assert segment(photos, output, tiny_preset, "--masks", "grid", "-q") == 1
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) == 1 and "no space left for" in shown[0]
+    after = contents(output)
+    assert {name: after[name] for name in before} == before
+    assert not [name for name in after if name.endswith(".part")]
+    assert segment(photos, output, tiny_preset, "--masks", "grid") == 0
+    assert contents(output) == contents(whole)
 
 
 def test_another_configuration_needs_overwrite_and_reuses_the_masks(photos, tmp_path, tiny_preset, capsys):

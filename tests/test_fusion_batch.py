@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fusion.batch import JOURNAL, RUN, Job, plan_run, run_batch
+from fusion.batch import JOURNAL, LOCK, RUN, Job, locked, plan_run, run_batch
 from fusion.files import replacing, write_bytes, write_json
 from fusion.journal import open_journal
 
@@ -16,22 +16,29 @@ from fusion.journal import open_journal
 def mean_job(output: Path, config_hash: str = "one", interrupt_at: str = "", seen: list[str] | None = None) -> Job:
     """Writes every picture's mean colour to NAME.txt, and all of them to all.json."""
 
-    def process(image, name):
+    def compute(image, name):
         if seen is not None:
             seen.append(name)
         if name == interrupt_at:
             raise KeyboardInterrupt
         if image.max() == 0:
             raise RuntimeError("too\ndark")
-        mean = image.mean(axis=(0, 1)).tolist()
+        return image.mean(axis=(0, 1)).tolist()
+
+    def write(mean, name):
         write_bytes(output / f"{name}.txt", str(mean).encode())
         return {"mean": mean}
+
+    def finish(outcomes):
+        done = [outcome for outcome in outcomes if outcome.entry.status == "done"]
+        write_json(output / "all.json", [[outcome.file_name, outcome.payload()] for outcome in done])
 
     return Job(
         config_hash=config_hash,
         settings={"seed": 0},
-        process=process,
-        finish=lambda finished: write_json(output / "all.json", [[f.file_name, f.payload()] for f in finished]),
+        compute=compute,
+        write=write,
+        finish=finish,
         is_whole=lambda name: (output / f"{name}.txt").is_file(),
         remove=lambda name, keep: (output / f"{name}.txt").unlink(missing_ok=True),
     )
@@ -54,7 +61,7 @@ def run(photos, output, *, overwrite=False, **settings):
 
 def contents(folder):
     """What a run leaves, without its times."""
-    run_files = (JOURNAL, RUN)
+    run_files = (JOURNAL, RUN, LOCK)
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name not in run_files}
 
 
@@ -121,7 +128,24 @@ def test_closing_the_iterator_ends_in_good_order(photos, tmp_path):
     entries = run_batch(plan_run(photos, output, "one", overwrite=False), output, job)
     next(entries)
     entries.close()
-    assert [name for name, _ in json.loads((output / "all.json").read_text())] == ["a.png"]
+    finished = [name for name, _ in json.loads((output / "all.json").read_text())]
+    assert finished == ["a.png", "b.png"]  # b was begun while a was written
+
+
+def test_no_image_is_begun_once_told_to_stop(photos, tmp_path):
+    output = tmp_path / "out"
+    job, told = mean_job(output), iter((False, True))
+    files = plan_run(photos, output, "one", overwrite=False)
+    assert [entry.name for entry in run_batch(files, output, job, stop=lambda: next(told))] == ["a"]
+    statuses = [image["status"] for image in json.loads((output / RUN).read_text())["images"]]
+    assert statuses == ["done", "pending", "pending"]
+
+
+def test_the_lock_of_a_folder_is_one_process_s(tmp_path):
+    with locked(tmp_path / "out"), pytest.raises(ValueError, match="another process"), locked(tmp_path / "out"):
+        pass
+    with locked(tmp_path / "out"):
+        pass
 
 
 def test_another_configuration_is_refused_unless_overwritten(photos, tmp_path):

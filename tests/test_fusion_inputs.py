@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from fusion.inputs import common_names, find_images, name_outputs
 
 @pytest.fixture
 def photos(tmp_path):
-    for name in ("b.jpg", "a.PNG", "notes.txt", ".hidden.png", "sub/c.webp", "sub/.thumbs/d.png", "out/overlays/a.png"):
+    for name in ("b.jpg", "a.PNG", "notes.dat", ".hidden.png", "sub/c.webp", "sub/.thumbs/d.png", "out/overlays/a.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     return tmp_path
@@ -34,8 +35,8 @@ def test_outputs_are_never_taken_for_inputs_unless_named(photos):
 
 
 def test_files_come_in_the_order_given_whatever_their_suffix_and_once(photos):
-    given = [photos / "notes.txt", photos / "b.jpg", photos]
-    assert names(find_images(given), photos)[:3] == ["notes.txt", "b.jpg", "a.PNG"]
+    given = [photos / "notes.dat", photos / "b.jpg", photos]
+    assert names(find_images(given), photos)[:3] == ["notes.dat", "b.jpg", "a.PNG"]
     assert len(find_images(given)) == len(set(find_images(given))) == 5
 
 
@@ -75,3 +76,36 @@ def test_file_names_are_relative_to_what_holds_them_all():
     assert common_names(["/p/x/a.jpg", "/p/y/a.jpg"]) == ["x/a.jpg", "y/a.jpg"]
     assert common_names(["/p/x/a.jpg"]) == ["a.jpg"]
     assert common_names([]) == []
+
+
+@pytest.mark.parametrize("form", ["@", ".txt", "-"])
+def test_lists_of_inputs(photos, form, monkeypatch):
+    monkeypatch.chdir(photos)
+    lines = f"b.jpg\n\n  sub  \n{photos}/*.PNG\n"
+    path = Path("list.txt" if form == ".txt" else "list")
+    path.write_text(lines, encoding="utf-8-sig")
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    given = {"@": "@list", ".txt": "list.txt", "-": "-"}[form]
+    assert names(find_images([given]), photos) == ["b.jpg", "sub/c.webp", "a.PNG"]
+
+
+def test_bad_lists_say_what_is_wrong(tmp_path, monkeypatch):
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(ValueError, match="is empty: expected an image, folder or glob a line"):
+        find_images([tmp_path / "empty.txt"])
+    with pytest.raises(ValueError, match="cannot be read: .*No such file"):
+        find_images([f"@{tmp_path}/none"])
+
+
+def test_links_and_their_loops_lead_to_each_file_once(photos):
+    (photos / "loop").symlink_to(photos)
+    (photos / "also.jpg").symlink_to(photos / "b.jpg")
+    found = names(find_images([photos, str(photos / "**" / "*.jpg")]), photos)
+    assert found == ["a.PNG", "also.jpg", "out/overlays/a.png", "sub/c.webp"]
+
+
+def test_names_too_long_for_a_file_system_are_cut_and_told_apart():
+    paths = [Path(f"/photos/{'日' * 83}{end}.png") for end in "ab"]
+    first, second = (file.name for file in name_outputs(paths, {}))
+    assert first != second and max(len(name.encode()) for name in (first, second)) <= 200
+    assert name_outputs(paths[1:], {})[0].name == second

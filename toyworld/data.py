@@ -34,9 +34,7 @@ class SceneCache:
     def captions(self, count: int) -> list[str]:
         """A caption of each of the first `count` scenes; what a tokenizer learns its words from."""
         rng = np.random.default_rng(0)
-        return [
-            describe(names, kinds, rng).text for names, kinds in zip(self.names[:count], self.kinds[:count], strict=True)
-        ]
+        return [describe(self.names[i], self.kinds[i], rng).text for i in range(min(len(self), count))]
 
     def crop(
         self, index: int, side: int, size: int, rng: np.random.Generator, full_names: float = FULL_NAMES

@@ -11,7 +11,8 @@ from typer.core import TyperGroup
 
 from fusion.cli import options
 from fusion.cli.evaluate import evaluate
-from fusion.cli.segment import masks, segment
+from fusion.cli.segment import masks, relabel, segment
+from fusion.files import OutOfSpaceError
 
 UsageError: Any = typer.BadParameter.__bases__[0]  # of all that typer raises on wrong use; releases differ in its place
 
@@ -31,7 +32,7 @@ class _OneLineErrors(TyperGroup):
             ValueError,
             OSError,
         ) as error:  # what the packages raise on bad input, missing files, full disks
-            code = _fail(str(error))
+            code = _fail(str(error), 1 if isinstance(error, OutOfSpaceError) else 2)
         if standalone_mode:
             sys.exit(code or 0)
         return code
@@ -43,9 +44,9 @@ class _OneLineErrors(TyperGroup):
             raise ValueError(f"no command {args[0]!r}, expected one of {', '.join(self.commands)}") from None
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, code: int = 2) -> int:
     print(f"emerseg: error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+    return code
 
 
 app = typer.Typer(
@@ -58,6 +59,7 @@ app = typer.Typer(
 )
 app.command()(segment)
 app.command()(masks)
+app.command()(relabel)
 app.command("eval")(evaluate)
 
 

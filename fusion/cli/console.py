@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
+import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from threading import Event
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from types import FrameType
 
     from fusion.journal import Entry
 
@@ -37,23 +43,48 @@ def set_up_output(*, verbose: bool, progress_bars: bool = False) -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def run_to_end(entries: Generator[Entry, None, None], total: int, *, quiet: bool) -> int:
+def run_to_end(start: Callable[..., Generator[Entry, None, None]], total: int, *, quiet: bool) -> int:
     """Take all entries of a run, show them, and return the exit code: 0 all done, 1 some failed, 130 interrupted.
 
-    Failures are named with their reason even if `quiet`.
+    `start(stop=…)` begins the run, which `stop()` ends after the picture in hand: that is what Ctrl-C does; a second
+    one ends it at once. Failures are named with their reason even if `quiet`.
     """
     counts: Counter[str] = Counter()
     shown = _with_bar if sys.stderr.isatty() and not quiet else _with_lines
-    try:
-        with closing(entries):  # writes what is about all images, also after Ctrl-C
-            for _ in shown(_counted(entries, counts), total, quiet):
-                pass
-    except KeyboardInterrupt:
+    with _interruptible() as interrupted:
+        try:
+            with closing(start(stop=interrupted.is_set)) as entries:  # writes what is about all images, come what may
+                for _ in shown(_counted(entries, counts), total, quiet):
+                    pass
+        except KeyboardInterrupt:
+            interrupted.set()
+    if interrupted.is_set() and counts.total() < total:
         print(f"interrupted: {_summary(counts)} of {total}; the same command does the rest", file=sys.stderr)
         return 130
     if not quiet:
         print(_summary(counts), file=sys.stderr)
     return 1 if counts["failed"] else 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[Event]:
+    """An event that the first Ctrl-C sets; the second raises KeyboardInterrupt, as the first does without this."""
+    event = Event()
+
+    def note(signal_number: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            signal.default_int_handler(signal_number, frame)
+        event.set()
+        print("finishing the picture in hand; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield event
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _counted(entries: Iterator[Entry], counts: Counter[str]) -> Iterator[Entry]:
@@ -68,16 +99,28 @@ def percent(share: float | None) -> str:
 
 
 def _with_lines(entries: Iterator[Entry], total: int, quiet: bool) -> Iterator[Entry]:
+    worked, began = 0, time.monotonic()
     for number, entry in enumerate(entries, start=1):
+        worked += entry.status != "skipped"
         if entry.status == "failed":
             print(f"failed: {entry.source}: {entry.reason}", file=sys.stderr)
         elif not quiet:
-            print(f"[{number}/{total}] {_line(entry)}", file=sys.stderr, flush=True)
+            rest = _pace(worked, time.monotonic() - began, total - number)
+            print(f"[{number}/{total}] {_line(entry)}{rest}", file=sys.stderr, flush=True)
         yield entry
+
+
+def _pace(worked: int, seconds: float, left: int) -> str:
+    """ ", 12.3 pictures/min, 0:05:10 left" once there is a picture to tell it from and one to come."""
+    if not worked or not left or seconds <= 0:
+        return ""
+    remaining = timedelta(seconds=round(left * seconds / worked))
+    return f", {60 * worked / seconds:.1f} pictures/min, {remaining} left"
 
 
 def _with_bar(entries: Iterator[Entry], total: int, quiet: bool) -> Iterator[Entry]:
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -92,14 +135,17 @@ def _with_bar(entries: Iterator[Entry], total: int, quiet: bool) -> Iterator[Ent
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.fields[pace]}{task.description}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=total)
+        task = progress.add_task("", total=total, pace="")
+        worked, began = 0, time.monotonic()
         for entry in entries:
+            worked += entry.status != "skipped"
             if entry.status == "failed":
                 progress.console.print(f"failed: {entry.source}: {entry.reason}", markup=False, highlight=False)
-            progress.update(task, advance=1, description=entry.name)
+            pace = f"{60 * worked / (time.monotonic() - began):.1f}/min  " if worked else ""
+            progress.update(task, advance=1, description=escape(entry.name), pace=pace)
             yield entry
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ _NAMES = {"none": "CLIP alone", "naive": "naive upsampling + CLIP", "emerdiff": 
 
 def show_demo(output: Path, *, device: str, dtype: str, quiet: bool) -> None:
     """Segment the demo's scenes into `output` and print their scores."""
-    from fusion.batch import plan_run, run_batch
+    from fusion.batch import locked, plan_run, run_batch
     from fusion.demo import PRESET, demo_labels, save_scenes, score_demo, write_sheets
     from fusion.jobs import segment_job
     from fusion.segmenter import Segmenter
@@ -27,15 +28,16 @@ def show_demo(output: Path, *, device: str, dtype: str, quiet: bool) -> None:
     segmenter = Segmenter.from_preset(PRESET, device=device, dtype=dtype)
     scenes = save_scenes(output.absolute() / "scenes")
     job = segment_job(segmenter, output, demo_labels(), dtype=dtype)
-    files = plan_run(scenes, output, job.config_hash, overwrite=True)
-    code = run_to_end(run_batch(files, output, job, overwrite=True), len(files), quiet=quiet)
+    with locked(output):
+        files = plan_run(scenes, output, job.config_hash, overwrite=True)
+        code = run_to_end(partial(run_batch, files, output, job, overwrite=True), len(files), quiet=quiet)
     if code:
         raise typer.Exit(code)
     rows = score_demo(segmenter, output, scenes)
     sheets = write_sheets(segmenter, output, scenes)
     _print_scores(rows, len(scenes))
     print(f"contact sheets: {sheets[0]} … {sheets[-1].name}")
-    print(f"all results:    {output / 'overlays'}, {output / 'semantic'}, {output / 'instances.json'}")
+    print(f"all results:    {output / 'overlays'}, {output / 'instances.json'}, {output / 'report.html'}")
 
 
 def _print_scores(rows: Sequence[Row], count: int) -> None:

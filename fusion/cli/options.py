@@ -42,7 +42,15 @@ def split_list(value: str | None) -> list[str]:
     return [part.strip() for part in value.split(",")] if value is not None else []
 
 
-Inputs = Annotated[list[str], typer.Argument(help="Images, folders or globs.", metavar="INPUT...", show_default=False)]
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        help="Images, folders, globs, lists of these (@FILE, or a .txt file), or - for a list from stdin.",
+        metavar="INPUT...",
+        show_default=False,
+    ),
+]
+MEGAPIXELS = 180.0  # Pillow's own guard, about
 Output = Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the results.")]
 PresetName = Annotated[str, typer.Option("--preset", help="A preset's name (see `emerseg presets`) or YAML file.")]
 Masks = Annotated[
@@ -79,6 +87,17 @@ MinMargin = Annotated[
 ]
 MinArea = Annotated[
     int | None, typer.Option("--min-area", min=0, help="Smaller components (px) go to the label around them.")
+]
+Segmentation = Annotated[
+    str | None,
+    typer.Option(
+        "--segmentation",
+        callback=one_of("fusion.config", "SEGMENTATIONS"),
+        help="How instances.json says where a segment is: rle (exact; the default), polygon (without holes).",
+    ),
+]
+MaxMegapixels = Annotated[
+    float, typer.Option("--max-megapixels", min=0, help="Refuse pictures of more million pixels (decompression bombs).")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]

@@ -1,7 +1,9 @@
-"""`emerseg segment` and `emerseg masks`: images in, an output folder out."""
+"""`emerseg segment`, `emerseg masks` and `emerseg relabel`: images in, an output folder out."""
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,6 +26,8 @@ def segment(
     min_score: options.MinScore = None,
     min_margin: options.MinMargin = None,
     min_area: options.MinArea = None,
+    segmentation: options.Segmentation = None,
+    max_megapixels: options.MaxMegapixels = options.MEGAPIXELS,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     batch: options.Batch = None,
@@ -41,8 +45,10 @@ def segment(
     from fusion.cli.console import run_to_end, set_up_output
 
     set_up_output(verbose=verbose)
-    from fusion.batch import plan_run, run_batch
+    from fusion.batch import locked, plan_run, run_batch
     from fusion.cli.words import read_words
+    from fusion.config import SEGMENTATIONS
+    from fusion.images import limit_pixels
     from fusion.inputs import find_images
     from fusion.jobs import segment_hash, segment_job
     from fusion.outputs import folders
@@ -66,12 +72,16 @@ def segment(
             min_area=min_area,
         ),
     )
+    limit_pixels(max_megapixels)
     paths = find_images(inputs, outside=folders(output))
-    config_hash = segment_hash(settings, masks, words, others, seed=seed, dtype=dtype)
-    files = plan_run(paths, output, config_hash, overwrite=overwrite)[:limit]
-    segmenter = Segmenter.from_preset(settings, masks=masks, device=device, dtype=dtype)
-    job = segment_job(segmenter, output, words, others, seed=seed, dtype=dtype)
-    raise typer.Exit(run_to_end(run_batch(files, output, job, overwrite=overwrite), len(files), quiet=quiet))
+    shape = segmentation or SEGMENTATIONS[0]
+    config_hash = segment_hash(settings, masks, words, others, seed=seed, dtype=dtype, segmentation=shape)
+    with locked(output):
+        files = plan_run(paths, output, config_hash, overwrite=overwrite)[:limit]
+        segmenter = Segmenter.from_preset(settings, masks=masks, device=device, dtype=dtype)
+        job = segment_job(segmenter, output, words, others, seed=seed, dtype=dtype, segmentation=shape)
+        code = run_to_end(partial(run_batch, files, output, job, overwrite=overwrite), len(files), quiet=quiet)
+    raise typer.Exit(code)
 
 
 def masks(
@@ -80,6 +90,7 @@ def masks(
     preset: options.PresetName = "sd15",
     source: options.Masks = "emerdiff",
     clusters: options.Clusters = None,
+    max_megapixels: options.MaxMegapixels = options.MEGAPIXELS,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     batch: options.Batch = None,
@@ -94,8 +105,9 @@ def masks(
     from fusion.cli.console import run_to_end, set_up_output
 
     set_up_output(verbose=verbose)
-    from fusion.batch import plan_run, run_batch
+    from fusion.batch import locked, plan_run, run_batch
     from fusion.config import NO_MASKS
+    from fusion.images import limit_pixels
     from fusion.inputs import find_images
     from fusion.jobs import masks_hash, masks_job
     from fusion.models import load_diffusion
@@ -106,9 +118,66 @@ def masks(
     if source == NO_MASKS:
         raise ValueError("--masks none is CLIP alone and needs words: use `emerseg segment`")
     settings = load_preset(preset, options.overrides_of(overrides, clusters=clusters, batch=batch))
+    limit_pixels(max_megapixels)
     paths = find_images(inputs, outside=folders(output))
     config_hash = masks_hash(settings, source, seed=seed, dtype=dtype)
-    files = plan_run(paths, output, config_hash, overwrite=overwrite)[:limit]
-    maker = mask_maker(source, settings.emerdiff, load_diffusion(source, settings, device=device, dtype=dtype))
-    job = masks_job(settings, source, maker, output, seed=seed, dtype=dtype)
-    raise typer.Exit(run_to_end(run_batch(files, output, job, overwrite=overwrite), len(files), quiet=quiet))
+    with locked(output):
+        files = plan_run(paths, output, config_hash, overwrite=overwrite)[:limit]
+        maker = mask_maker(source, settings.emerdiff, load_diffusion(source, settings, device=device, dtype=dtype))
+        job = masks_job(settings, source, maker, output, seed=seed, dtype=dtype)
+        code = run_to_end(partial(run_batch, files, output, job, overwrite=overwrite), len(files), quiet=quiet)
+    raise typer.Exit(code)
+
+
+def relabel(
+    output: Annotated[
+        Path, typer.Argument(help="The output folder of an earlier run.", metavar="DIR", file_okay=False)
+    ],
+    labels: Annotated[str, typer.Option("--labels", "-l", help='Words, as in "cat, grass, sky", or a label file.')],
+    background: Annotated[
+        str | None, typer.Option("--background", help="Words, or a label file, whose pixels become other.")
+    ] = None,
+    clip: options.Clip = None,
+    fuse: options.Fuse = None,
+    min_score: options.MinScore = None,
+    min_margin: options.MinMargin = None,
+    min_area: options.MinArea = None,
+    segmentation: options.Segmentation = None,
+    max_megapixels: options.MaxMegapixels = options.MEGAPIXELS,
+    device: options.Device = "auto",
+    overrides: options.Overrides = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """New words for the pictures of an earlier run, on its cached masks: CLIP and fusion alone, in its folder.
+
+    What is not given stays as it was; the result is that of a new run with these words.
+    """
+    from fusion.cli.console import run_to_end, set_up_output
+
+    set_up_output(verbose=verbose)
+    from fusion.batch import locked, run_batch
+    from fusion.cli.words import read_words
+    from fusion.images import limit_pixels
+    from fusion.jobs import segment_job
+    from fusion.models import load_clip
+    from fusion.relabel import read_run
+    from fusion.segmenter import Segmenter
+    from ovseg.labels import as_labels
+
+    words = read_words(labels)
+    others = read_words(background) if background is not None else ()
+    as_labels(words, others)
+    run = read_run(
+        output,
+        options.overrides_of(
+            overrides, clip=clip, fuse=fuse, min_score=min_score, min_margin=min_margin, min_area=min_area
+        ),
+    )
+    limit_pixels(max_megapixels)
+    with locked(output):
+        segmenter = Segmenter(run.preset, load_clip(run.preset, device=device, dtype=run.dtype), None, run.masks)
+        shape = segmentation or run.segmentation
+        job = segment_job(segmenter, output, words, others, seed=run.seed, dtype=run.dtype, segmentation=shape)
+        code = run_to_end(partial(run_batch, run.files, output, job), len(run.files), quiet=quiet)
+    raise typer.Exit(code)

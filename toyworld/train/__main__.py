@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument(
         "--restart", action="store_true", help="with --resume: keep the weights, begin the schedule anew"
     )
-    parser.add_argument("--start", type=Path, help="begin from the weights of this folder, in the layout of the embedded ones")
+    parser.add_argument("--start", type=Path, help="begin from the weights of a folder, such as emerdiff/weights/mini")
     parser.add_argument("--scenes", type=int, default=12_000, help="training scenes to draw, about 260 kB each on disk")
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="where scenes, checkpoints, logs and weights go"
