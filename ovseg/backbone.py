@@ -66,17 +66,16 @@ class Backbone:
             return F.normalize(torch.cat(encoded), dim=-1).cpu().numpy()
 
     def encode_patches(self, pixels: NDArray[np.float32], variant: str) -> NDArray[np.float32]:
-        """(C, h, w) float32 unit embeddings of the patches of normalised `pixels` (3, h patch, w patch).
+        """(B, C, h, w) float32 unit embeddings of the patches of normalised `pixels` (B, 3, h patch, w patch).
 
         `variant` is a name in dense.DENSE.
         """
         visual = self.model.visual
-        grid_hw = tuple(side // patch for side, patch in zip(pixels.shape[1:], self.patch_hw, strict=True))
+        grid_hw = tuple(side // patch for side, patch in zip(pixels.shape[2:], self.patch_hw, strict=True))
         with torch.inference_mode():
-            batch = torch.from_numpy(pixels)[None].to(visual.proj)
-            tokens = dense_tokens(visual, batch, variant)  # 1 x (1 + h w) x C
-            patches = F.normalize(tokens[0, 1:].float(), dim=-1)  # h w x C
-            return patches.T.unflatten(1, grid_hw).contiguous().cpu().numpy()
+            tokens = dense_tokens(visual, torch.from_numpy(pixels).to(visual.proj), variant)  # B x (1 + h w) x C
+            patches = F.normalize(tokens[:, 1:].float(), dim=-1)  # B x h w x C
+            return patches.mT.unflatten(2, grid_hw).contiguous().cpu().numpy()
 
 
 def load_backbone(

@@ -20,7 +20,7 @@ class CoarseMap:
     labels: tuple[str, ...]  # names exactly as given, background words last
     label_map: NDArray[np.int32]  # (H, W) index into labels: argmax of the upsampled logits
     logits: NDArray[np.float32]  # (L, h, w) cosine similarity x logit scale
-    embeddings: NDArray[np.float32]  # (C, h, w) unit dense image embeddings
+    embeddings: NDArray[np.float32]  # (C, h, w) dense image embeddings: unit, or means over windows of such
     text_embeddings: NDArray[np.float32]  # (L, C) unit
     background: tuple[str, ...] = ()  # the labels (a subset) whose pixels become "other"
 

@@ -30,6 +30,8 @@ class OvsegConfig:
     dense: str = "maskclip"  # what stands in for the last block: one of DENSE_VARIANTS
     templates: str | tuple[str, ...] = "photo"  # a set in prompts.TEMPLATES, or the templates themselves
     image_size: int = 448  # px of the shorter side of CLIP's input; sides are rounded to whole patches
+    window: int = 0  # px of that input that CLIP sees at once, a square; 0: all of it
+    stride: int = 0  # px from one window to the next; 0: half a window
     logit_scale: float | None = None  # factor on the cosines before the softmax; None: the model's own
 
     def __post_init__(self) -> None:
@@ -41,11 +43,15 @@ class OvsegConfig:
             ("download_mb", _is_whole(self.download_mb, 0), "a whole number of MB"),
             ("dense", self.dense in DENSE_VARIANTS, f"one of {', '.join(DENSE_VARIANTS)}"),
             ("image_size", _is_whole(self.image_size, 1), "a whole number of pixels from 1"),
+            ("window", _is_whole(self.window, 0), "a whole number of pixels, or 0"),
+            ("stride", _is_whole(self.stride, 0), "a whole number of pixels, or 0"),
             ("logit_scale", self.logit_scale is None or _is_positive(self.logit_scale), "above 0, or null"),
         )
         for name, ok, expected in rows:
             if not ok:
                 raise ValueError(f"ovseg.{name} is {getattr(self, name)!r}, expected {expected}")
+        if self.window and self.stride > self.window:
+            raise ValueError(f"ovseg.stride is {self.stride}, expected at most ovseg.window, {self.window}")
         if ":" in self.model and self.pretrained is not None:
             raise ValueError(
                 f"ovseg.pretrained is {self.pretrained!r}, expected null: {self.model} has its own weights"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ovseg.config import OvsegConfig, read_preset
 from ovseg.labels import Label, as_labels
 from ovseg.pixels import as_rgb, patch_grid, to_pixels
 from ovseg.prompts import embed_labels
+from ovseg.windows import encode_windows
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -78,7 +80,10 @@ class OpenVocabSegmenter:
         grid_hw = patch_grid(size_hw, self.config.image_size, patch_hw)
         pixels_hw = (grid_hw[0] * patch_hw[0], grid_hw[1] * patch_hw[1])
         pixels = to_pixels(rgb, pixels_hw, self.backbone.mean, self.backbone.std)
-        embeddings = self.backbone.encode_patches(pixels, self.config.dense)  # C x h x w
+        encode = partial(self.backbone.encode_patches, variant=self.config.dense)
+        window = self.config.window or max(pixels_hw)
+        stride = self.config.stride or max(1, window // 2)
+        embeddings = encode_windows(encode, pixels, patch_hw, window, stride)  # C x h x w
         scale = self.config.logit_scale or self.backbone.logit_scale
         logits = scale * np.tensordot(text_embeddings, embeddings, axes=1)  # L x h x w
         return CoarseMap(

@@ -93,7 +93,7 @@ def test_bad_lists_say_what_is_wrong(tmp_path, monkeypatch):
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(ValueError, match="is empty: expected an image, folder or glob a line"):
         find_images([tmp_path / "empty.txt"])
-    with pytest.raises(ValueError, match="cannot be read: .*No such file"):
+    with pytest.raises(ValueError, match=r"cannot be read: .*No such file"):
         find_images([f"@{tmp_path}/none"])
 
 

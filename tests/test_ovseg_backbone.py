@@ -78,7 +78,7 @@ def test_layer_scale_works_in_half_precision(tmp_path: Path) -> None:
     save_local_dir(tmp_path, VIT_B16_SHAPED | {"vision_cfg": vision_cfg})
     backbone = load_backbone(OvsegConfig(model=f"local-dir:{tmp_path}"), device="cpu", dtype="float16")
     for variant in ("clip", "maskclip"):
-        assert np.isfinite(backbone.encode_patches(np.zeros((3, 32, 48), np.float32), variant)).all()
+        assert np.isfinite(backbone.encode_patches(np.zeros((1, 3, 32, 48), np.float32), variant)).all()
 
 
 def test_a_hub_model_comes_from_the_cache_and_without_network(folder: Path, hub_cache: Path) -> None:

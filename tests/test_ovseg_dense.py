@@ -79,10 +79,10 @@ def test_without_attention_a_patch_is_seen_in_its_own_cell_alone(grid_hw: tuple[
     rows, columns = grid_hw
     backbone = tiny_backbone(layers=1)  # a single block, and maskclip drops its attention
     pixels = noise(3, 8 * rows, 8 * columns).numpy()
-    before = backbone.encode_patches(pixels, "maskclip")
+    before = backbone.encode_patches(pixels[None], "maskclip")[0]
     row, column = rows // 2, columns - 1
     pixels[:, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] += 1
-    changed = (backbone.encode_patches(pixels, "maskclip") != before).any(axis=0)  # h x w
+    changed = (backbone.encode_patches(pixels[None], "maskclip")[0] != before).any(axis=0)  # h x w
     assert changed.shape == grid_hw
     assert changed[row, column] and changed.sum() == 1
 
@@ -91,7 +91,7 @@ def test_without_attention_a_patch_is_seen_in_its_own_cell_alone(grid_hw: tuple[
 def test_patch_embeddings_are_unit_vectors_at_any_size(variant: str) -> None:
     backbone = tiny_backbone(layers=2)
     for rows, columns in ((4, 4), (1, 5), (11, 3)):
-        embeddings = backbone.encode_patches(noise(3, 8 * rows, 8 * columns).numpy(), variant)
+        (embeddings,) = backbone.encode_patches(noise(1, 3, 8 * rows, 8 * columns).numpy(), variant)
         assert embeddings.shape == (12, rows, columns) and str(embeddings.dtype) == "float32"
         torch.testing.assert_close(torch.from_numpy(embeddings).norm(dim=0), torch.ones(rows, columns))
 
@@ -142,9 +142,9 @@ def test_hooks_are_removed_also_after_an_error() -> None:
 def test_a_call_leaves_the_model_as_it_was() -> None:
     backbone = tiny_backbone()
     before = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
-    first = backbone.encode_patches(noise(3, 40, 64).numpy(), "maskclip")
-    backbone.encode_patches(noise(3, 24, 24).numpy(), "clip")
-    assert (backbone.encode_patches(noise(3, 40, 64).numpy(), "maskclip") == first).all()
+    first = backbone.encode_patches(noise(1, 3, 40, 64).numpy(), "maskclip")
+    backbone.encode_patches(noise(1, 3, 24, 24).numpy(), "clip")
+    assert (backbone.encode_patches(noise(1, 3, 40, 64).numpy(), "maskclip") == first).all()
     after = backbone.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)

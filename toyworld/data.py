@@ -37,11 +37,18 @@ class SceneCache:
         return [describe(self.names[i], self.kinds[i], rng).text for i in range(min(len(self), count))]
 
     def crop(
-        self, index: int, side: int, size: int, rng: np.random.Generator, full_names: float = FULL_NAMES
+        self,
+        index: int,
+        side: int,
+        size: int,
+        rng: np.random.Generator,
+        full_names: float = FULL_NAMES,
+        alone: float = 0.0,
     ) -> tuple[np.ndarray, Caption, frozenset[str]]:
         """A square of `side` px about a random place of a random region, mirrored half of the time, resized to `size`.
 
-        Returns the picture (size, size, 3) uint8, a caption of what the square shows, and all names and kinds it shows.
+        Returns the picture (size, size, 3) uint8, a caption of what the square shows, or with the probability `alone`
+        of one region in it, and all names and kinds it shows.
         """
         regions = self.label_maps[index]
         places = np.flatnonzero(regions.ravel() == rng.integers(len(self.names[index])))
@@ -55,7 +62,12 @@ class SceneCache:
             image = image[:, ::-1]
         if side != size:
             image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
-        return np.ascontiguousarray(image), describe(names, kinds, rng, full_names), frozenset(names) | frozenset(kinds)
+        told = slice(None)
+        if rng.random() < alone:
+            first = int(rng.integers(len(names)))
+            told = slice(first, first + 1)
+        caption = describe(names[told], kinds[told], rng, full_names)
+        return np.ascontiguousarray(image), caption, frozenset(names) | frozenset(kinds)
 
 
 def scene_cache(folder: Path, first_seed: int, count: int) -> SceneCache:

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from fusion.cli import options
 from fusion.cli.evaluate import evaluate
 from fusion.cli.segment import masks, relabel, segment
+from fusion.cli.validate import validate
 from fusion.files import OutOfSpaceError
 
 UsageError: Any = typer.BadParameter.__bases__[0]  # of all that typer raises on wrong use; releases differ in its place
@@ -60,6 +61,7 @@ app = typer.Typer(
 app.command()(segment)
 app.command()(masks)
 app.command()(relabel)
+app.command()(validate)
 app.command("eval")(evaluate)
 
 

@@ -40,7 +40,7 @@ def main() -> None:
     minutes = trainer.SCHEDULE.minutes if arguments.minutes is None else arguments.minutes
     schedule = replace(trainer.SCHEDULE, minutes=minutes, restart=arguments.restart)
     train_scenes = scene_cache(arguments.runs / "cache", TRAIN_SEEDS.start, arguments.scenes)
-    validation = scene_cache(arguments.runs / "cache", VALIDATION_SEEDS.start, 400)
+    validation = scene_cache(arguments.runs / "cache", VALIDATION_SEEDS.start, 100)
     run, weights = arguments.runs / arguments.model, arguments.runs / "weights"
     trainer.train(train_scenes, validation, schedule, run, weights, start=arguments.start, resume=arguments.resume)
 

@@ -1,4 +1,8 @@
-"""The embedded dual encoder: a small ViT CLIP of open_clip, trained on crops at several zooms with their captions."""
+"""The embedded dual encoder: a small ViT CLIP of open_clip, trained on crops at several zooms with their captions.
+
+The class token learns to match the caption, as in CLIP, and so do, by the value path of MaskCLIP, the patches that fit
+it best: patch-aligned contrastive learning (Mukhoti et al., CVPR 2023) with image-level captions alone.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,18 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ovseg.dense import captured_input, dense_tokens, value_path
 from toyworld.data import SceneCache
 from toyworld.train.loop import Schedule, fit, generators
 from toyworld.train.tokenizer import CONTEXT_LENGTH, learn_tokenizer
+from toyworld.vocabulary import KINDS
 
 SIZE, BATCH = 64, 128  # px, pairs
 ZOOMS = (48, 64, 80, 96, 112)  # px of the square of a scene that becomes a training picture
 FULL_NAMES = (
     0.35  # of the regions in captions; the others go by their kind, which colours and patterns do not give away
 )
+ALONE = 0.5  # of the captions tell of one region alone, as users' words do
 SCHEDULE = Schedule(minutes=30, learning_rate=1e-3, weight_decay=0.1, warmup_steps=150)
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
@@ -73,36 +80,54 @@ def train(
     def normalised(images: np.ndarray) -> Tensor:
         return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - MEAN[0]) / STD[0]
 
+    def contrast(logits: Tensor, also_true: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropies of (pictures, captions) logits; a caption that is true of another picture is no negative."""
+        logits = logits.masked_fill(also_true & ~torch.eye(BATCH, dtype=torch.bool), -torch.inf)
+        target = torch.arange(BATCH)
+        return F.cross_entropy(logits, target) / 2, F.cross_entropy(logits.T, target) / 2
+
     def compute_losses(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng(generators(2, step)[0])
         drawn = [
-            train_scenes.crop(i, ZOOMS[rng.integers(len(ZOOMS))], SIZE, rng, FULL_NAMES)
+            train_scenes.crop(i, ZOOMS[rng.integers(len(ZOOMS))], SIZE, rng, FULL_NAMES, ALONE)
             for i in rng.integers(len(train_scenes), size=BATCH)
         ]
         images, captions, shown = zip(*drawn, strict=True)
-        with torch.autocast("cpu", torch.bfloat16):
+        visual = model.visual
+        last_block = visual.transformer.resblocks[-1]
+        with torch.autocast("cpu", torch.bfloat16), captured_input(last_block) as captured:
             image_features = model.encode_image(normalised(np.stack(images)), normalize=True)
             text_features = model.encode_text(tokenize([caption.text for caption in captions]), normalize=True)
-        logits = model.logit_scale.exp().clamp(max=100) * image_features.float() @ text_features.float().T
-        # a caption that is true of another picture of the batch as well is no negative for it
+            patches = visual.ln_post(value_path(last_block, captured[0])[:, 1:]) @ visual.proj
+            patches = F.normalize(patches.float(), dim=-1)
+        scale = model.logit_scale.exp().clamp(max=100)
+        text_features = text_features.float()
         also_true = torch.tensor([[caption.mentions <= visible for caption in captions] for visible in shown])
-        logits = logits.masked_fill(also_true & ~torch.eye(BATCH, dtype=torch.bool), -torch.inf)
-        target = torch.arange(BATCH)
-        return {
-            "image_to_text": F.cross_entropy(logits, target) / 2,
-            "text_to_image": F.cross_entropy(logits.T, target) / 2,
-        }
+        whole = contrast(scale * image_features.float() @ text_features.T, also_true)
+        # Of each picture the patches that fit the caption: these learn to say what is at their place.
+        similarity = scale * torch.einsum("ipc,tc->itp", patches, text_features)
+        dense = contrast((similarity.softmax(dim=-1) * similarity).sum(dim=-1), also_true)
+        names = ("image_to_text", "text_to_image", "patches_to_text", "text_to_patches")
+        return dict(zip(names, (*whole, *dense), strict=True))
 
     @torch.inference_mode()
     def validate(averaged: Any) -> dict[str, float]:
-        """Top-1 retrieval among 100 crops; a caption that is true of several counts for each of them."""
+        """Top-1 retrieval among 100 crops, where a caption that is true of several counts for each of them; and how
+        many patches of whole scenes get the kind at their centre, among all kinds, by MaskCLIP's value path."""
         rng = np.random.default_rng(3)
         images, captions, shown = zip(*(validation.crop(i, 80, SIZE, rng) for i in range(100)), strict=True)
         image_features = averaged.encode_image(normalised(np.stack(images)), normalize=True)
         text_features = averaged.encode_text(tokenize([caption.text for caption in captions]), normalize=True)
         similarity = image_features @ text_features.T  # (pictures, captions)
         right = torch.tensor([[caption.mentions <= visible for caption in captions] for visible in shown])
+        patch = settings["model_cfg"]["vision_cfg"]["patch_size"]
+        dense = dense_tokens(averaged.visual, normalised(validation.images[:16]), "maskclip")[:, 1:]
+        kinds = averaged.encode_text(tokenize([f"a {kind}" for kind in KINDS]), normalize=True)
+        found = (F.normalize(dense, dim=-1) @ kinds.T).argmax(-1)  # 16 x patches
+        centres = validation.label_maps[:16, patch // 2 :: patch, patch // 2 :: patch].reshape(16, -1)
+        truth = [[KINDS.index(validation.kinds[i][region]) for region in centres[i]] for i in range(16)]
         return {
+            "patches": (found == torch.tensor(truth)).float().mean().item(),
             "top1_image_to_text": right[torch.arange(100), similarity.argmax(1)].float().mean().item(),
             "top1_text_to_image": right[similarity.argmax(0), torch.arange(100)].float().mean().item(),
         }

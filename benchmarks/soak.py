@@ -1,0 +1,125 @@
+"""A batch under faults: damaged pictures, a process killed with -9 again and again, and what is there at the end.
+
+    python -m benchmarks.soak [--images 300] [--kills 10] [--masks grid] [--folder DIR]
+
+Small toy scenes, 5 % of them damaged in ten ways, go through `emerseg segment` twice: once without interruption, once
+killed at random moments and started again. Ends with an error unless both folders are byte-identical (but for the
+times in run.json and the journal) and `emerseg validate` accepts them. Peak memory is that of the uninterrupted
+process. Run it from the root of the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from toyworld import KINDS, scene
+
+EMERSEG = (sys.executable, "-c", "from fusion.cli import main; main()")
+SIDE = 96  # px
+DAMAGED = 0.05
+FIRST_SEED = 1_000_000
+
+DAMAGES: tuple[Callable[[bytes], bytes], ...] = (
+    lambda data: b"",
+    lambda data: data[: len(data) // 2],
+    lambda data: data[:-20],
+    lambda data: data[:8],
+    lambda data: data[8:],
+    lambda data: b"<!doctype html><title>404 Not Found</title>",
+    lambda data: data[:100] + bytes(len(data) - 100),
+    lambda data: random.Random(0).randbytes(len(data)),
+    lambda data: data.replace(b"IDAT", b"IDAX"),
+    lambda data: data[:16] + b"\xff" * 8 + data[24:],  # a picture of 4 billion by 4 billion pixels
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--masks", default="grid", help="grid is quick: the files are what is tested")
+    parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        soak(arguments.folder or Path(temporary), arguments.images, arguments.kills, arguments.masks)
+
+
+def soak(folder: Path, images: int, kills: int, masks: str) -> None:
+    rng = random.Random(0)
+    damaged = draw_pictures(folder / "pictures", images, rng)
+    print(f"{images} pictures of {SIDE}x{SIDE}, {damaged} of them damaged in {min(damaged, len(DAMAGES))} ways")
+
+    whole, killed = folder / "whole", folder / "killed"
+    start = time.perf_counter()
+    process = begin(folder / "pictures", whole, masks)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    assert os.waitstatus_to_exitcode(status) == 1, "the damaged pictures must be reported, and the others be done"
+    print(f"uninterrupted: {seconds:.0f} s, {60 * images / seconds:.0f} pictures/min, {usage.ru_maxrss // 1024} MB")
+
+    for moment in sorted(rng.randrange(images + 1) for _ in range(kills)):
+        process = begin(folder / "pictures", killed, masks)
+        while process.poll() is None and lines_of(killed / "journal.jsonl") <= moment:
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.3)
+        process.kill()
+        print(f"killed (exit {process.wait()}) with {lines_of(killed / 'journal.jsonl')} lines in the journal")
+    assert begin(folder / "pictures", killed, masks).wait() == 1
+
+    for output in (whole, killed):
+        subprocess.run([*EMERSEG, "validate", output], check=True)
+    difference = compare(whole, killed)
+    assert not difference, f"the folders differ: {', '.join(difference[:5])}"
+    print("byte-identical")
+
+
+def draw_pictures(folder: Path, count: int, rng: random.Random) -> int:
+    """Write the scenes as PNG files; returns how many were damaged."""
+    folder.mkdir(parents=True)
+    chosen = sorted(rng.sample(range(count), round(DAMAGED * count)))
+    for index in range(count):
+        path = folder / f"{index:05}.png"
+        Image.fromarray(scene(FIRST_SEED + index).image).resize((SIDE, SIDE)).save(path)
+        if index in chosen:
+            path.write_bytes(DAMAGES[chosen.index(index) % len(DAMAGES)](path.read_bytes()))
+    return len(chosen)
+
+
+def begin(pictures: Path, output: Path, masks: str) -> subprocess.Popen[bytes]:
+    words = ", ".join(KINDS)
+    command = ["segment", pictures, "--labels", words, "--output", output, "--preset", "mini", "--masks", masks, "-q"]
+    return subprocess.Popen([*EMERSEG, *command], stderr=subprocess.DEVNULL)
+
+
+def lines_of(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+def compare(first: Path, second: Path) -> list[str]:
+    """Names of files that differ between the folders, apart from times."""
+    names = {path.relative_to(folder).as_posix() for folder in (first, second) for path in folder.rglob("*")}
+    return sorted(name for name in names if contents(first / name) != contents(second / name))
+
+
+def contents(path: Path) -> object:
+    if path.name == "journal.jsonl":  # lines of pictures that were tried again, in another order
+        return path.is_file()
+    if path.name == "run.json":
+        run = json.loads(path.read_text())
+        return {**run, "images": [{**image, "seconds": 0} for image in run["images"]]}
+    return path.read_bytes() if path.is_file() else path.exists()
+
+
+if __name__ == "__main__":
+    main()
