@@ -58,7 +58,7 @@ def test_help_answers_at_once():
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["segmnt"], "no command 'segmnt', expected one of segment, masks, eval"),
+        (["segmnt"], "no command 'segmnt', expected one of segment, masks, relabel, validate, eval"),
         (["segment"], "Missing argument"),
         (["segment", "PHOTO", "--output", "OUT"], "--labels"),
         (["segment", "PHOTO", "--labels", "cat"], "--output"),

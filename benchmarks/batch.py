@@ -1,0 +1,80 @@
+"""What a batch gains from reading ahead and writing behind, and from cached masks, as ratios measured in one run.
+
+    python -m benchmarks.batch [--pictures 6] [--side 2000] [--preset mini]
+
+`one by one` reads, computes and writes each picture before the next; `batch` is what `emerseg segment` does, on the
+same pictures and with the masks of SLIC, whose computing takes about as long as the files. `relabel` is new words on the
+masks that `segment` made with EmerDiff, on a toy scene. Models are loaded before the clock starts. Run it from the root
+of the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from fusion.batch import Job, plan_run, run_batch
+from fusion.images import read_image
+from fusion.inputs import name_outputs
+from fusion.jobs import segment_job
+from fusion.segmenter import Segmenter
+from ovseg.labels import Label
+from toyworld import KINDS, scene
+
+FIRST_SEED = 1_000_000
+LABELS = tuple(Label(kind) for kind in KINDS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="mini")
+    parser.add_argument("--pictures", type=int, default=6)
+    parser.add_argument("--side", type=int, default=2000, help="px of the square pictures")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        pictures = [folder / f"{index}.jpg" for index in range(arguments.pictures)]
+        for index, path in enumerate(pictures):
+            image = Image.fromarray(scene(FIRST_SEED + index).image)
+            image.resize((arguments.side, arguments.side), Image.Resampling.BICUBIC).save(path, quality=92)
+
+        slic = Segmenter.from_preset(arguments.preset, masks="slic")
+        serial = segment_job(slic, folder / "serial", LABELS)
+        first = timed(lambda: one_by_one(pictures, serial))
+        second = timed(lambda: batch(pictures, folder / "batch", segment_job(slic, folder / "batch", LABELS)))
+        print(
+            f"{len(pictures)} pictures of {arguments.side}x{arguments.side}: {first:.1f} s one by one, {second:.1f} s"
+        )
+        print(f"a batch takes {second / first:.2f} x the time of one by one")
+
+        emerdiff = Segmenter.from_preset(arguments.preset)
+        scene_path, output = folder / "scene.png", folder / "relabel"
+        Image.fromarray(scene(FIRST_SEED).image).save(scene_path)
+        first = timed(lambda: batch([scene_path], output, segment_job(emerdiff, output, LABELS)))
+        second = timed(lambda: batch([scene_path], output, segment_job(emerdiff, output, LABELS[:-1])))
+        print(f"a scene: {first:.1f} s to segment, {second:.2f} s to relabel, {second / first:.3f} x the time")
+
+
+def one_by_one(pictures: list[Path], job: Job) -> None:
+    for file in name_outputs(pictures, {}):
+        job.write(job.compute(read_image(file.path), file.name), file.name)
+
+
+def batch(pictures: list[Path], output: Path, job: Job) -> None:
+    for _ in run_batch(plan_run(pictures, output, job.config_hash, overwrite=True), output, job):
+        pass
+
+
+def timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""`emerseg validate`: an output folder in, its faults out, a line each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from fusion.cli import options
+
+SHOWN = 100  # faults; the rest is counted
+
+
+def validate(folder: Path, max_megapixels: options.MaxMegapixels = options.MEGAPIXELS) -> int:
+    """Check the output FOLDER of `emerseg segment`: every file there, whole, and in agreement with all others.
+
+    Exit code 0 and one line of summary if it is valid, else 1 and a line per fault.
+    """
+    from fusion.cli.console import set_up_output
+
+    set_up_output(verbose=False)
+    from fusion.images import limit_pixels
+    from fusion.validate import count
+    from fusion.validate import validate as find_faults
+
+    limit_pixels(max_megapixels)
+    number = 0
+    for number, fault in enumerate(find_faults(folder), start=1):
+        if number <= SHOWN:
+            print(_one_line(f"{fault.path}: {fault.message}"))
+    if number > SHOWN:
+        print(f"... and {number - SHOWN} more")
+    if number:
+        return 1
+    images, annotations = count(folder)
+    print(f"valid: {images} images, {annotations} annotations")
+    return 0
+
+
+def _one_line(text: str) -> str:
+    """Text that prints everywhere: names of files may hold line breaks, and bytes that are no text."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return " ".join(text.split()).encode(encoding, "backslashreplace").decode(encoding)

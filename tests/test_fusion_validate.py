@@ -1,0 +1,595 @@
+"""`emerseg validate`: what the writers make is valid, damage is found and named, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as rle_codec
+from test_cli import emerseg
+from tiny_fusion import coarse_of, masks_of
+
+from fusion.batch import plan_run, run_batch
+from fusion.jobs import segment_job
+from fusion.presets import Preset, load_preset
+from fusion.validate import Fault, validate
+from ovseg import Label
+
+INSTANCES, RESULTS, PANOPTIC, RUN = JSON = ("instances.json", "results.json", "panoptic.json", "run.json")
+LABELS = (Label("cat"), Label("grass", stuff=True, color=(1, 200, 3)), Label("sky"))
+WALL = (Label("wall"),)  # a background word
+# Pictures of 4 x 4 cells, a letter being the index of a label, "." the background word. In "a": two cats, one with a
+# hole of sky in it; grass in two parts.
+PICTURES = {
+    "a.png": ["0001", "0200", "0001", "....", "0..."],
+    "b.png": ["....", "....", "....", "...."],
+    "sub/a.png": ["22", "12"],
+}
+
+
+class Words:
+    """Stands for the open-vocabulary segmenter: the red of a pixel is the index of its label."""
+
+    def encode_labels(self, labels, background=()):
+        return None
+
+    def segment(self, image, labels, background=(), text_embeddings=None):
+        names, others = (tuple(label.name for label in some) for some in (labels, background))
+        return coarse_of(image[..., 0], (*names, *others), others)
+
+
+@dataclass
+class RedAndGreen:
+    """A segmenter that reads its answers from the picture: the green of a pixel is the index of its mask."""
+
+    preset: Preset
+    masks: str = "grid"
+    ovseg = Words()
+
+    def make_masks(self, image, coarse, seed):
+        return masks_of(image[..., 1])
+
+
+def paint(path: Path, rows: list[str], other: int) -> None:
+    """Cells of 3 x 4 px; each mask holds the cells of a label, and two px of the one below: so there are runners-up."""
+    index = np.array([[other if cell == "." else int(cell) for cell in row] for row in rows], np.uint8)
+    red = np.kron(index, np.ones((3, 4), np.uint8))
+    green = red.copy()
+    green[2, :2] = red[3, 0]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.stack([red, green, red], axis=-1)).save(path)
+
+
+def make(folder: Path, labels=LABELS, *, masks="grid", segmentation="rle", stop_after: int | None = None) -> Path:
+    """A folder that the real writers made of PICTURES, and of one file that is no picture."""
+    paths = [folder / "photos" / name for name in (*PICTURES, "torn.jpg")]
+    for path in paths[:-1]:
+        paint(path, PICTURES[path.relative_to(folder / "photos").as_posix()], other=len(labels) % 256)
+    paths[-1].write_text("no picture")
+    output = folder / "out"
+    segmenter = RedAndGreen(load_preset("sd15", ["fusion.min_area=0"]), masks)
+    job = segment_job(segmenter, output, labels, WALL, segmentation=segmentation)
+    files = plan_run(paths, output, job.config_hash, overwrite=False)
+    done = []
+    for entry in run_batch(files, output, job, stop=lambda: stop_after is not None and len(done) >= stop_after):
+        done.append(entry)
+    return output
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """Valid folders, not to be changed: "rle" and "polygon"."""
+    kinds = ("rle", "polygon")
+    return {kind: make(tmp_path_factory.mktemp(kind), segmentation=kind) for kind in kinds}
+
+
+@pytest.fixture
+def folder(good, tmp_path):
+    return shutil.copytree(good["rle"], tmp_path / "copy")
+
+
+# Valid folders
+
+
+@pytest.mark.parametrize("kind", ["rle", "polygon"])
+def test_what_the_writers_make_is_valid(good, kind):
+    assert list(validate(good[kind])) == []
+    instances = json.loads((good[kind] / INSTANCES).read_text())
+    found = [(a["image_id"], a["category_id"]) for a in instances["annotations"]]
+    assert found == [(1, 1), (1, 1), (1, 2), (1, 3), (3, 2), (3, 3)]
+    assert {type(a["segmentation"]) for a in instances["annotations"]} == {dict if kind == "rle" else list}
+    assert {a["runner_up"] for a in instances["annotations"]} > {None}
+
+
+def test_holes_are_in_the_polygons(good):
+    areas = {
+        kind: [a["area"] for a in json.loads((good[kind] / INSTANCES).read_text())["annotations"]] for kind in good
+    }
+    assert sum(areas["polygon"]) > sum(areas["rle"])
+
+
+def test_no_cached_masks_are_expected_of_clip_alone(tmp_path):
+    output = make(tmp_path, masks="none")
+    assert not (output / "masks").exists()
+    assert list(validate(output)) == []
+
+
+@pytest.mark.parametrize(("stop_after", "done"), [(0, 0), (1, 2)])  # the one that is being written is finished
+def test_a_run_that_was_stopped_is_valid(tmp_path, stop_after, done):
+    output = make(tmp_path, stop_after=stop_after)
+    statuses = [image["status"] for image in load(output / RUN)["images"]]
+    assert statuses == ["done"] * done + ["pending"] * (4 - done)
+    assert list(validate(output)) == []
+
+
+def test_more_labels_than_a_palette_holds(tmp_path):
+    output = make(tmp_path, [*LABELS, *(Label(f"word {number}") for number in range(260))])
+    assert Image.open(output / "semantic" / "a.png").mode.startswith("I")
+    assert list(validate(output)) == []
+    redraw(output / "semantic" / "a.png", lambda pixels: pixels.astype(np.uint8))
+    assert found(output, "semantic/a.png", "mode L, expected I;16 with 263 labels")
+
+
+# Damage, each kind to a copy of a valid folder
+
+
+def load(path):
+    return json.loads(path.read_text())
+
+
+@contextmanager
+def edited(path):
+    """The content of a JSON file, written back with what was done to it."""
+    content = load(path)
+    yield content
+    path.write_text(json.dumps(content))
+
+
+GONE = object()  # for `change`: take the value out
+
+
+def change(folder, file, place, to):
+    """Replace the value at a place such as "images.0.id" of a JSON file: by `to`, or what that makes of it."""
+    *parents, last = (int(key) if key.isdigit() else key for key in place.split("."))
+    with edited(folder / file) as content:
+        for key in parents:
+            content = content[key]
+        if to is GONE:
+            del content[last]
+        else:
+            content[last] = to(content[last]) if callable(to) else to
+
+
+def redraw(path, alter):
+    """Save a PNG with other pixels, in the mode that these are of, with the palette that it had."""
+    with Image.open(path) as picture:
+        palette, pixels = picture.getpalette(), alter(np.array(picture))
+    altered = Image.fromarray(pixels)
+    if palette:
+        altered.putpalette(palette)
+    altered.save(path)
+
+
+def found(folder, path, pattern):
+    """The faults of a file whose message matches."""
+    return [fault for fault in validate(folder) if fault.path == path and re.search(pattern, fault.message)]
+
+
+def flipped(code, pixel=0):
+    """An RLE with one pixel turned."""
+    mask = rle_codec.decode(code)
+    mask.flat[pixel] ^= 1
+    return {"size": code["size"], "counts": rle_codec.encode(mask)["counts"].decode()}
+
+
+A, B, S = "annotations.0", "annotations.0.segmentation", "annotations.0.segments_info"
+# what is done to one value → (its file, its place, what it becomes, what is said of that file)
+CHANGES = {
+    "area + 1": (INSTANCES, f"{A}.area", lambda area: area + 1, "annotation 1: area is .*, expected .* decoded mask"),
+    "area negative": (INSTANCES, f"{A}.area", -4, "annotation 1: area is -4, expected a whole number from 0"),
+    "area huge": (INSTANCES, f"{A}.area", 10**400, "area is 1000"),
+    "area text": (INSTANCES, f"{A}.area", "12", "area is '12', expected a whole number"),
+    "bbox shifted": (INSTANCES, f"{A}.bbox", lambda box: [box[0] + 1, *box[1:]], "1: bbox is .* decoded mask"),
+    "bbox short": (INSTANCES, f"{A}.bbox", [1, 2, 3], r"bbox is \[1, 2, 3\], expected a list of 4 × a number"),
+    "bbox of nan": (INSTANCES, f"{A}.bbox", [np.nan] * 4, "bbox is .*nan, .* decoded mask"),
+    "id twice": (INSTANCES, "annotations.1.id", 1, "ids of annotations: 1 at place 2, expected 2"),
+    "id text": (INSTANCES, f"{A}.id", "1", "annotation 1: id is '1', expected a whole number"),
+    "id huge": (INSTANCES, f"{A}.id", 2**40, f"annotation 1: id is {2**40}, expected a whole number up to"),
+    "id of an image": (INSTANCES, "images.0.id", 7, "ids of images: 7 at place 1, expected 1"),
+    "id of a category": (INSTANCES, "categories.0.id", 9, "ids of categories: 9 at place 1, expected 1"),
+    "category unknown": (INSTANCES, f"{A}.category_id", 99, "category_id is 99, expected an id of categories"),
+    "image unknown": (INSTANCES, f"{A}.image_id", 99, "image_id is 99, expected an id of images"),
+    "iscrowd": (INSTANCES, f"{A}.iscrowd", 1, "iscrowd is 1, expected 0"),
+    "score nan": (INSTANCES, f"{A}.score", np.nan, "score is nan, expected 0 to 1"),
+    "nan anywhere": (INSTANCES, "info.version", np.nan, "holds NaN, which is no JSON"),
+    "score 2": (INSTANCES, f"{A}.score", 2.0, "score is 2.0, expected 0 to 1"),
+    "share -1": (INSTANCES, f"{A}.share", -1, "share is -1, expected 0 to 1"),
+    "margin -2": (INSTANCES, f"{A}.margin", -2, "margin is -2, expected -1 to 1"),
+    "runner-up": (
+        INSTANCES,
+        f"{A}.runner_up",
+        "dog",
+        "runner_up is 'dog', expected a label, a background word or null",
+    ),
+    "info gone": (INSTANCES, "info", GONE, "the document has no info"),
+    "licenses gone": (INSTANCES, "licenses", GONE, "the document has no licenses"),
+    "field gone": (INSTANCES, f"{A}.margin", GONE, "annotation 1 has no margin"),
+    "annotation gone": (INSTANCES, A, GONE, "ids of annotations: 2 at place 1, expected 1"),
+    "annotation null": (INSTANCES, A, None, "annotation 1 is None, expected an object"),
+    "annotations an object": (INSTANCES, "annotations", {}, "annotations is {}, expected a list"),
+    "width negative": (INSTANCES, "images.0.width", -1, "image 1: width is -1, expected a whole number"),
+    "width huge": (INSTANCES, "images.0.width", 2**30, "image a .* too many to look at"),
+    "category twice": (INSTANCES, "categories.0.name", "sky", "categories: name 'sky' is there 2 times"),
+    "counts a list": (INSTANCES, f"{B}.counts", [3, 4], r"RLE counts are \[3, 4\], expected text"),
+    "counts cut": (INSTANCES, f"{B}.counts", lambda counts: counts[:-1], "do not decode and encode to themselves"),
+    "counts without end": (INSTANCES, f"{B}.counts", "ooo", "do not decode and encode to themselves"),
+    "counts not ascii": (INSTANCES, f"{B}.counts", "ä\ud800", "do not decode and encode to themselves"),
+    "counts empty": (INSTANCES, f"{B}.counts", "", "do not decode and encode to themselves"),
+    "counts gone": (INSTANCES, f"{B}.counts", GONE, "RLE counts are None, expected text"),
+    "rle of another size": (INSTANCES, f"{B}.size", [16, 15], r"RLE size is \[16, 15\], expected \[15, 16\]"),
+    "rle flipped": (INSTANCES, B, flipped, r"annotation 1: area is \d+, expected \d+, the px of the decoded mask"),
+    "polygon among rle": (INSTANCES, B, [[0, 0, 4, 0, 4, 4]], "annotation 1 is no rle"),
+    "result gone": (RESULTS, "0", GONE, "holds 5 entries, expected 6, one per annotation"),
+    "result's score": (RESULTS, "0.score", 0.123, "entry 1: score is 0.123, expected .* as in instances.json"),
+    "result's score 2": (RESULTS, "0.score", 2, "entry 1: score is 2, expected 0 to 1"),
+    "result's area": (RESULTS, "0.area", 3, "1: area is 3, expected .* decoded mask"),
+    "result's bbox": (RESULTS, "0.bbox", [0] * 4, r"entry 1: bbox is \[0, 0, 0, 0\], expected .* as in instances.json"),
+    "result's mask": (RESULTS, "0.segmentation", flipped, "entry 1: segmentation is .* as in instances.json"),
+    "result a polygon": (RESULTS, "0.segmentation", [[0, 0]], "entry 1: .* polygons, expected RLE"),
+    "result's image": (RESULTS, "0.image_id", 9, "pycocotools refuses it: .*do not correspond"),
+    "result a list": (RESULTS, "0", [], r"entry 1 is \[\], expected an object"),
+    "image gone from panoptic": (PANOPTIC, "images.1", GONE, "images, against instances.json: .*2 in all, expected 3"),
+    "segment's id": (PANOPTIC, f"{S}.0.id", 77, "image 1: ids of segments_info: 2 at place 1, expected 1"),
+    "segment gone": (PANOPTIC, f"{S}.0", GONE, "image 1: ids of segments_info: 2 at place 1, expected 1"),
+    "segment twice": (PANOPTIC, S, lambda found: [*found, found[-1]], "segments_info: 4 at place 5, expected nothing"),
+    "segment's area": (PANOPTIC, f"{S}.0.area", 3, "segment 1: area is 3, expected .* px in panoptic/a.png"),
+    "segment's category": (PANOPTIC, f"{S}.0.category_id", 3, "segment 1: category_id is 3, expected 1"),
+    "segment's bbox": (PANOPTIC, f"{S}.0.bbox", [0] * 4, "segment 1: bbox is .* as in instances.json"),
+    "segment a list": (PANOPTIC, f"{S}.0", [], r"annotation 1: segment 1 is \[\], expected an object"),
+    "color elsewhere": (PANOPTIC, "categories.1.color", [0, 0, 0], "categories, against instances.json: .* at place 2"),
+    "entry gone": (PANOPTIC, "annotations.1", GONE, "image_ids of annotations: 3 at place 2, expected 2"),
+    "entry's file": (PANOPTIC, f"{A}.file_name", "b.png", "image 1: file_name is 'b.png', expected a.png"),
+    "status": (RUN, "images.0.status", "skipped", "a.png: status is 'skipped', expected done, failed or pending"),
+    "done is pending": (
+        RUN,
+        "images.0.status",
+        "pending",
+        "images that are done, .*: 'b.png' at place 1, expected 'a.png'",
+    ),
+    "failed, not why": (RUN, "images.3.reason", None, "torn.jpg is failed and its reason is None"),
+    "image not in run": (RUN, "images.0", GONE, "images that are done, .*: 'b.png' at place 1, expected 'a.png'"),
+    "image renamed": (
+        RUN,
+        "images.0.file_name",
+        "z.png",
+        "images that are done, .*: 'z.png' at place 1, expected 'a.png'",
+    ),
+    "name twice": (RUN, "images.0.name", "b", "images: name 'b' is there 2 times"),
+    "name of elsewhere": (RUN, "images.0.name", "../a", r"image 1: name is '\.\./a', expected the name of a file"),
+    "name of no file": (RUN, "images.0.name", "\ud800", "image 1: name is .*ud800"),
+    "labels": (
+        RUN,
+        "labels.0",
+        "dog",
+        "labels, against categories of instances.json: 'dog' at place 1, expected 'cat'",
+    ),
+    "source of masks": (RUN, "masks", "sam", "masks is 'sam', expected one of emerdiff, naive, slic, grid, none"),
+    "no hash": (RUN, "config_hash", "abc", "config_hash is 'abc', expected a SHA-256"),
+}
+
+
+def flip_rle_everywhere(folder):
+    """In both files, with the right area: only pixels can tell."""
+    for file, annotation in ((INSTANCES, A), (RESULTS, "0")):
+        change(folder, file, f"{annotation}.segmentation", partial(flipped, pixel=-1))
+        change(folder, file, f"{annotation}.area", lambda area: area + 1)
+
+
+def overlap(folder):
+    """The second cat gets the pixels of the first."""
+    with edited(folder / INSTANCES) as content:
+        first, second = content["annotations"][:2]
+        second.update({key: first[key] for key in ("segmentation", "area", "bbox")})
+
+
+def ids_from_0(folder):
+    with edited(folder / INSTANCES) as content:
+        for annotation in content["annotations"]:
+            annotation["id"] -= 1
+
+
+def without_image(folder):
+    for file in (INSTANCES, PANOPTIC):
+        change(folder, file, "images.1", GONE)
+
+
+def higher(folder):
+    for file in (INSTANCES, PANOPTIC):
+        change(folder, file, "images.0.height", lambda height: height + 1)
+
+
+def swap_results(folder):
+    with edited(folder / RESULTS) as content:
+        content[0], content[-1] = content[-1], content[0]
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def turn_pixel(path, value):
+    def alter(pixels):
+        pixels[0, 0] = value
+        return pixels
+
+    redraw(path, alter)
+
+
+def shrink(path):
+    redraw(path, lambda pixels: np.ascontiguousarray(pixels[:-1]))
+
+
+def recolor(path):
+    with Image.open(path) as picture:
+        palette = picture.getpalette()
+        palette[4] ^= 1
+        picture.putpalette(palette)
+        picture.save(path)
+
+
+def without_palette(path):
+    with Image.open(path) as picture:
+        pixels = np.array(picture)
+    Image.fromarray(pixels).save(path)
+
+
+def replace_journal(path):
+    path.write_text('{"config_hash":"other"}\n' + path.read_text().split("\n", 1)[1])
+
+
+PNG = "panoptic/a.png"
+# what is done to a file → (how, the file, what is said of it)
+FILE_DAMAGES = {
+    "document gone": (Path.unlink, INSTANCES, "missing"),
+    "run gone": (Path.unlink, RUN, "missing"),
+    "document cut": (cut, INSTANCES, "cannot be read"),
+    "document no text": (lambda path: path.write_bytes(b"\xff\xfe\x00"), RESULTS, "cannot be read"),
+    "document too deep": (lambda path: path.write_text("[" * 99_999), PANOPTIC, "cannot be read"),
+    "document a folder": (lambda path: (path.unlink(), path.mkdir()), RESULTS, "cannot be read"),
+    "list for an object": (lambda path: path.write_text("[1]"), INSTANCES, r"holds \[1\], expected an object"),
+    "object for a list": (lambda path: path.write_text("{}"), RESULTS, "holds {}, expected a list"),
+    "panoptic px of no id": (partial(turn_pixel, value=(99, 0, 1)), PNG, "has 1 px of id 65635, expected ids of"),
+    "panoptic px of another": (partial(turn_pixel, value=(2, 0, 0)), PNG, "1 px differ .* x 0, y 0, is 2, expected 1"),
+    "panoptic shrunk": (shrink, PNG, "has 16 x 14 px, expected 16 x 15"),
+    "panoptic gone": (Path.unlink, "panoptic/b.png", "missing"),
+    "panoptic cut": (cut, PNG, "cannot be decoded"),
+    "panoptic with alpha": (lambda path: Image.open(path).convert("RGBA").save(path), PNG, "mode RGBA, expected RGB"),
+    "semantic px": (partial(turn_pixel, value=2), "semantic/a.png", "1 px differ .* is 2, expected 1"),
+    "semantic shrunk": (shrink, "semantic/a.png", "has 16 x 14 px, expected 16 x 15"),
+    "semantic recolored": (recolor, "semantic/a.png", "palette, .*: 114 at place 5, expected 115"),
+    "semantic grey": (without_palette, "semantic/a.png", "is of mode L, expected P with 3 labels"),
+    "semantic gone": (Path.unlink, "semantic/a-2.png", "missing"),
+    "overlay gone": (Path.unlink, "overlays/b.png", "missing"),
+    "overlay cut": (cut, "overlays/a.png", "cannot be decoded"),
+    "overlay shrunk": (shrink, "overlays/a.png", "has 16 x 14 px, expected 16 x 15"),
+    "overlay a jpeg": (lambda path: Image.open(path).save(path, format="JPEG"), "overlays/a.png", "cannot be decoded"),
+    "masks gone": (Path.unlink, "masks/a.npz", "missing"),
+    "masks cut": (cut, "masks/a.npz", "cannot be loaded"),
+    "masks of another": (masks_of(np.zeros((5, 7), np.int32)).save, "masks/a.npz", "has 7 x 5 px, expected 16 x 15"),
+    "report gone": (Path.unlink, "report.html", "missing"),
+    "stray picture": (Path.touch, "semantic/c.png", "belongs to no image of run.json"),
+    "stray file": (Path.touch, "panoptic/notes.txt", "belongs to no image of run.json"),
+    "half a document": (Path.touch, "instances.json.part", "left unfinished"),
+    "half a picture": (Path.touch, "overlays/a.png.part", "left unfinished"),
+    "journal of another": (replace_journal, "journal.jsonl", "config_hash is 'other', expected that of run.json"),
+    "journal cut": (lambda path: path.write_text("{"), "journal.jsonl", "its first line cannot be read"),
+}
+# what is done to the folder → (how, the file that is at fault, what is said of it)
+FOLDER_DAMAGES = {
+    "ids from 0": (ids_from_0, INSTANCES, "ids of annotations: 0 at place 1, expected 1"),
+    "overlap": (overlap, INSTANCES, "annotation 2: .* as to annotation 1; expected no overlap"),
+    "rle flipped everywhere": (flip_rle_everywhere, PNG, "1 px differ from the masks of the annotations"),
+    "image gone": (without_image, INSTANCES, "ids of images: 3 at place 2, expected 2"),
+    "image gone, says run": (without_image, RUN, "images that are done, .*: 'b.png' at place 2, expected 'sub/a.png'"),
+    "results swapped": (swap_results, RESULTS, "entry 1: category_id is .* as in instances.json"),
+    "image higher": (higher, "semantic/a.png", "has 16 x 15 px, expected 16 x 16"),
+    "hash": (lambda folder: change(folder, RUN, "config_hash", "0" * 64), "journal.jsonl", "expected that of run.json"),
+}
+
+
+def hole(folder):
+    """The annotation with a hole: its polygons hold more than its mask."""
+    pairs = zip(load(folder / INSTANCES)["annotations"], load(folder / RESULTS), strict=True)
+    return next(place for place, (annotation, result) in enumerate(pairs) if annotation["area"] > result["area"])
+
+
+def open_hole(folder):
+    """The polygon with a way into the hole around x 4 … 8, y 3 … 6."""
+    polygon = [0, 0, 12, 0, 12, 3, 16, 3, 16, 6, 12, 6, 12, 9, 0, 9, 0, 6, 8, 6, 8, 3, 4, 3, 4, 6, 0, 6]
+    change(folder, INSTANCES, f"annotations.{hole(folder)}.segmentation", [polygon])
+    change(folder, INSTANCES, f"annotations.{hole(folder)}.area", lambda area: area - 12)
+
+
+def rle_of_first(folder):
+    change(folder, INSTANCES, B, load(folder / RESULTS)[0]["segmentation"])
+
+
+# the same to polygons, as functions of the folder
+POLYGON_DAMAGES = {
+    "hole open": (open_hole, "its polygons are not its mask in results.json with holes filled"),
+    "area of the mask": (
+        lambda folder: change(folder, INSTANCES, f"annotations.{hole(folder)}.area", lambda area: area - 12),
+        r"area is \d+, expected \d+, the px of the decoded mask",
+    ),
+    "corner moved": (lambda folder: change(folder, INSTANCES, f"{B}.0.0", 1), "polygons are not its mask|area is"),
+    "corner outside": (lambda folder: change(folder, INSTANCES, f"{B}.0.0", 1e9), "has corners beyond the 16 x 15 px"),
+    "corner nan": (lambda folder: change(folder, INSTANCES, f"{B}.0.0", np.nan), "has corners beyond the 16 x 15 px"),
+    "two corners": (lambda folder: change(folder, INSTANCES, f"{B}.0", [0, 0, 1, 1]), "three corners or more"),
+    "no polygon": (lambda folder: change(folder, INSTANCES, B, []), "an empty list, expected a polygon"),
+    "polygon a text": (lambda folder: change(folder, INSTANCES, B, ["0, 0"]), "polygon is '0, 0', expected x, y"),
+    "rle among polygons": (rle_of_first, "annotation 1 is no polygon"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_changed_value_is_found_and_named(folder, kind):
+    file, place, to, pattern = CHANGES[kind]
+    change(folder, file, place, to)
+    assert found(folder, file, pattern), list(validate(folder))
+
+
+@pytest.mark.parametrize("kind", FILE_DAMAGES)
+def test_a_damaged_file_is_found_and_named(folder, kind):
+    damage, path, pattern = FILE_DAMAGES[kind]
+    damage(folder / path)
+    assert found(folder, path, pattern), list(validate(folder))
+
+
+@pytest.mark.parametrize("kind", FOLDER_DAMAGES)
+def test_files_that_disagree_are_found_and_named(folder, kind):
+    damage, path, pattern = FOLDER_DAMAGES[kind]
+    damage(folder)
+    assert found(folder, path, pattern), list(validate(folder))
+
+
+@pytest.mark.parametrize("kind", POLYGON_DAMAGES)
+def test_damage_to_polygons_is_found_and_named(good, tmp_path, kind):
+    folder = shutil.copytree(good["polygon"], tmp_path / "copy")
+    damage, pattern = POLYGON_DAMAGES[kind]
+    damage(folder)
+    assert found(folder, INSTANCES, pattern), list(validate(folder))
+
+
+def test_one_damage_is_not_a_hundred_faults(folder):
+    turn_pixel(folder / "overlays" / "a.png", (1, 2, 3))
+    assert list(validate(folder)) == []  # an overlay is for the eye
+    (folder / "masks" / "b.npz").unlink()
+    assert list(validate(folder)) == [Fault("masks/b.npz", "missing")]
+    ids_from_0(folder)
+    assert len([fault for fault in validate(folder) if fault.path == INSTANCES]) == 1
+
+
+# Any damage at all
+
+
+NUMBERS = [True, -1, 0, 1, 10**9, 2**63, 10**300, 0.5, np.nan, np.inf, -np.inf]
+TEXTS = ["", "1", "a", "\ud800", "\0", "../a"]
+OTHERS = [None, [], {}, [[]], [None], [0, 0, 0, 0], [["a"]], [[0.5] * 8], {"size": [15, 16], "counts": "0" * 9}]
+VALUES = st.sampled_from([*NUMBERS, *TEXTS, *OTHERS])
+
+
+def nodes(content, place=""):
+    """The places of all values in a JSON document, as `change` takes them."""
+    children = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, child in children:
+        yield f"{place}{key}"
+        yield from nodes(child, f"{place}{key}.")
+
+
+@pytest.fixture(scope="module", params=["rle", "polygon"])
+def scratch(good, tmp_path_factory, request):
+    """A copy to be damaged and repaired many times."""
+    return shutil.copytree(good[request.param], tmp_path_factory.mktemp("scratch") / "out")
+
+
+@contextmanager
+def repaired(path):
+    whole = path.read_bytes()
+    try:
+        yield whole
+    finally:
+        path.write_bytes(whole)
+
+
+def assert_faults(faults):
+    """Each names a file of the folder and says something; that they are found without an exception is the point."""
+    for fault in faults:
+        assert fault.path and fault.message and not Path(fault.path).is_absolute()
+
+
+@pytest.mark.parametrize("name", [*JSON, "journal.jsonl"])
+@given(data=st.data())
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+def test_changed_bytes_are_no_traceback(scratch, name, data):
+    with repaired(scratch / name) as whole:
+        damaged = bytearray(whole)
+        for _ in range(data.draw(st.integers(0, 3))):
+            damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+        (scratch / name).write_bytes(damaged[: data.draw(st.just(None) | st.integers(0, len(whole)))])
+        assert_faults(validate(scratch))
+
+
+@pytest.mark.parametrize("name", JSON)
+@given(data=st.data())
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+def test_changed_values_are_no_traceback(scratch, name, data):
+    with repaired(scratch / name):
+        place = data.draw(st.sampled_from(list(nodes(load(scratch / name)))))
+        change(scratch, name, place, data.draw(VALUES))
+        assert_faults(validate(scratch))
+
+
+@pytest.mark.parametrize("path", ["panoptic/a.png", "semantic/a.png", "overlays/a.png", "masks/a.npz"])
+@given(data=st.data())
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+def test_changed_pictures_and_masks_are_no_traceback(scratch, path, data):
+    with repaired(scratch / path) as whole:
+        damaged = bytearray(whole)
+        damaged[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
+        (scratch / path).write_bytes(damaged[: data.draw(st.just(None) | st.integers(0, len(whole)))])
+        assert_faults(validate(scratch))
+
+
+# The command
+
+
+def test_a_valid_folder_is_one_line_and_exit_code_0(good, capsys):
+    assert emerseg("validate", good["rle"]) == 0
+    annotations = len(load(good["rle"] / INSTANCES)["annotations"])
+    assert capsys.readouterr().out == f"valid: 3 images, {annotations} annotations\n"
+
+
+def test_faults_are_a_line_each_and_exit_code_1(folder, capsys):
+    (folder / "overlays" / "b.png").unlink()
+    (folder / "semantic" / "line\nbreak \udcff.png").touch()
+    assert emerseg("validate", folder) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "semantic/line break \\udcff.png: belongs to no image of run.json",
+        "overlays/b.png: missing",
+    ]
+
+
+def test_a_hundred_faults_are_shown_and_the_rest_is_counted(folder, capsys):
+    for number in range(130):
+        (folder / "overlays" / f"{number}.txt").touch()
+    assert emerseg("validate", folder) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert (len(lines), lines[-1]) == (101, "... and 30 more")
+
+
+def test_large_pictures_are_looked_at_on_request(folder, capsys):
+    assert emerseg("validate", folder, "--max-megapixels", "0.0001") == 1
+    assert "--max-megapixels allows more" in capsys.readouterr().out
+    assert emerseg("validate", folder) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("gone", "no folder"), ("photos", "no results of"), ("a.txt", "no folder but a file")]
+)
+def test_what_is_no_output_folder_is_wrong_use(tmp_path, capsys, name, expected):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "a.txt").touch()
+    assert emerseg("validate", tmp_path / name) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"emerseg: error: {expected}") and shown.err.count("\n") == 1
