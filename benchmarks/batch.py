@@ -3,9 +3,9 @@
     python -m benchmarks.batch [--pictures 6] [--side 2000] [--preset mini]
 
 `one by one` reads, computes and writes each picture before the next; `batch` is what `emerseg segment` does, on the
-same pictures and with the masks of SLIC, whose computing takes about as long as the files. `relabel` is new words on the
-masks that `segment` made with EmerDiff, on a toy scene. Models are loaded before the clock starts. Run it from the root
-of the repository.
+same pictures and with the masks of SLIC, whose computing takes about as long as the files. `relabel` is new words on
+the masks that `segment` made with EmerDiff, on a toy scene. Models are loaded before the clock starts. Run it from the
+root of the repository.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A Stable Diffusion model with the empty prompt; weights in the model's dtype, latents always float32.
+    """A Stable Diffusion model with the empty prompt; weights in the models' dtypes, latents always float32.
 
     Raises ValueError for a UNet that needs more than a latent, a timestep and a prompt (inpainting, SDXL).
     """
@@ -86,11 +86,14 @@ def load_backbone(folder: Path, *, device: str = "auto", dtype: str = "auto") ->
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
 
-    def model(cls: Any, part: str) -> Any:
+    # bfloat16 steps through the range of an image in 1/256: as large as the differences that masks are made of.
+    vae_dtype = torch.float32 if torch_dtype == torch.bfloat16 else torch_dtype
+
+    def model(cls: Any, part: str, dtype: torch.dtype) -> Any:
         loaded = cls.from_pretrained(
             folder,
             subfolder=part,
-            torch_dtype=torch_dtype,
+            torch_dtype=dtype,
             use_safetensors=True,
             variant=weights_variant(folder, part),
         )
@@ -99,8 +102,8 @@ def load_backbone(folder: Path, *, device: str = "auto", dtype: str = "auto") ->
     # Any scheduler's config will do: only its betas and its prediction type are read.
     scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
     backbone = Backbone(
-        unet=model(UNet2DConditionModel, "unet"),
-        vae=model(AutoencoderKL, "vae"),
+        unet=model(UNet2DConditionModel, "unet", torch_dtype),
+        vae=model(AutoencoderKL, "vae", vae_dtype),
         empty_prompt=_embed_empty_prompt(folder).to(torch_device, torch_dtype),
         schedule=NoiseSchedule(
             alphas_cumprod=tuple(scheduler.alphas_cumprod.double().tolist()),

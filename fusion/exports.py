@@ -62,7 +62,8 @@ def _annotations(done: Sequence[Outcome]) -> Iterator[tuple[Outcome, int, int, l
 def _instances(done: Sequence[Outcome]) -> Iterator[dict[str, Any]]:
     for *_, found in _annotations(done):
         for annotation in found:
-            yield {**annotation, **annotation.pop("outlines", {})}
+            outlines = annotation.pop("outlines", {})
+            yield {**annotation, **outlines}
 
 
 def _results(done: Sequence[Outcome]) -> Iterator[dict[str, Any]]:

@@ -20,11 +20,11 @@ def semantic_png(label_map: NDArray[np.int32], colors: Sequence[RGB]) -> bytes:
     An 8-bit palette PNG, or 16-bit grey if there are over 255 labels.
     """
     if len(colors) > MAX_PALETTE_LABELS:
-        picture = Image.fromarray(label_map.astype(np.uint16))
+        picture, depth = Image.fromarray(label_map.astype(np.uint16)), {}
     else:
-        picture = Image.fromarray(label_map.astype(np.uint8))
+        picture, depth = Image.fromarray(label_map.astype(np.uint8)), {"bits": 8}  # not fewer, for few labels
         # putpalette turns 8-bit grey into a palette picture of the same values
         picture.putpalette([0, 0, 0, *(channel for color in colors for channel in color)])
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    picture.save(buffer, format="PNG", **depth)
     return buffer.getvalue()

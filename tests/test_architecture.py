@@ -21,7 +21,7 @@ ONLY_IN = {
     "transformers": {"emerdiff/backbone.py"},
     "open_clip": {"ovseg/backbone.py"},
     "toyworld": {"fusion/eval_data.py", "fusion/demo.py"},
-    "typer": {"fusion/cli/app.py", "fusion/cli/options.py", "fusion/cli/segment.py"}
+    "typer": {"fusion/cli/app.py", "fusion/cli/options.py", "fusion/cli/segment.py", "fusion/cli/validate.py"}
     | {"fusion/cli/evaluate.py", "fusion/cli/demo.py"},
 }
 FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))

@@ -1,4 +1,4 @@
-"""The trainers from end to end, one step each: what they write loads in diffusers and open_clip, and they start anew."""
+"""The trainers from end to end, a step each: what they write loads in diffusers and open_clip, and they start anew."""
 
 from __future__ import annotations
 

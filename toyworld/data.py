@@ -16,6 +16,7 @@ from toyworld.captions import FULL_NAMES, Caption, describe
 from toyworld.scene import SIZE, scene
 
 MIN_SHARE = 0.04  # of a crop's pixels: what is smaller is not named
+CLOSE, CLOSE_MIN_SHARE = 40, 0.1  # px; crops of a smaller side tell of what fills them
 log = logging.getLogger(__name__)
 
 
@@ -56,7 +57,7 @@ class SceneCache:
         y, x = np.clip(centre - side // 2, 0, SIZE - side)
         image = self.images[index, y : y + side, x : x + side]
         counts = np.bincount(self.label_maps[index, y : y + side, x : x + side].ravel())
-        visible = np.flatnonzero(counts > MIN_SHARE * side * side)
+        visible = np.flatnonzero(counts > (CLOSE_MIN_SHARE if side < CLOSE else MIN_SHARE) * side * side)
         names, kinds = [self.names[index][i] for i in visible], [self.kinds[index][i] for i in visible]
         if rng.random() < 0.5:
             image = image[:, ::-1]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from fusion.cli import options
 
 SHOWN = 100  # faults; the rest is counted
 
 
-def validate(folder: Path, max_megapixels: options.MaxMegapixels = options.MEGAPIXELS) -> int:
-    """Check the output FOLDER of `emerseg segment`: every file there, whole, and in agreement with all others.
+def validate(
+    folder: Annotated[Path, typer.Argument(help="The output folder of a run.", metavar="DIR")],
+    max_megapixels: options.MaxMegapixels = options.MEGAPIXELS,
+) -> None:
+    """Check the output folder of `emerseg segment`: every file there, whole, and in agreement with all others.
 
     Exit code 0 and one line of summary if it is valid, else 1 and a line per fault.
     """
@@ -30,10 +36,9 @@ def validate(folder: Path, max_megapixels: options.MaxMegapixels = options.MEGAP
     if number > SHOWN:
         print(f"... and {number - SHOWN} more")
     if number:
-        return 1
+        raise typer.Exit(1)
     images, annotations = count(folder)
     print(f"valid: {images} images, {annotations} annotations")
-    return 0
 
 
 def _one_line(text: str) -> str:

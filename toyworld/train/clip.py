@@ -24,7 +24,7 @@ from toyworld.train.tokenizer import CONTEXT_LENGTH, learn_tokenizer
 from toyworld.vocabulary import KINDS
 
 SIZE, BATCH = 64, 128  # px, pairs
-ZOOMS = (48, 64, 80, 96, 112)  # px of the square of a scene that becomes a training picture
+ZOOMS = (24, 32, 32, 48, 64, 96)  # px of the square of a scene that becomes a training picture
 FULL_NAMES = (
     0.35  # of the regions in captions; the others go by their kind, which colours and patterns do not give away
 )

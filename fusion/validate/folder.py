@@ -1,0 +1,36 @@
+"""The files of the folder: whether it is one of ours, and what is in it that should not be there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fusion.batch import JOURNAL, RUN
+from fusion.outputs import INSTANCES, PANOPTIC, REPORT, RESULTS, folders, output_file
+from fusion.validate.faults import Fault, Json
+
+
+def check_folder(output: Path) -> None:
+    """Raises ValueError if `output` is no folder, or one without any file of `emerseg segment`."""
+    ours = (INSTANCES, RESULTS, PANOPTIC, RUN, REPORT, JOURNAL)
+    if not output.is_dir():
+        raise ValueError(f"{'no folder' if not output.exists() else 'no folder but a file:'} {output}")
+    if not any((output / name).exists() for name in ours):
+        raise ValueError(f"no results of `emerseg segment` in {output}: expected {', '.join(ours[:4])}")
+
+
+def unfinished_faults(output: Path) -> Iterator[Fault]:
+    """Files that a command was killed over."""
+    for folder in (output, *folders(output)):
+        for path in sorted(folder.glob("*.part")):
+            name = path.relative_to(output).as_posix()
+            yield Fault(name, "left unfinished: the command that was killed, run again, replaces it")
+
+
+def stray_faults(output: Path, run: Json) -> Iterator[Fault]:
+    """Pictures of no image."""
+    for kind in ("semantic", "panoptic", "overlays"):
+        known = {output_file(output, kind, image["name"]) for image in run["images"]}
+        for path in sorted((output / kind).glob("*")):
+            if path not in known and path.suffix != ".part":
+                yield Fault(path.relative_to(output).as_posix(), f"belongs to no image of {RUN}")

@@ -1,0 +1,46 @@
+"""Documents → what they say about each picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fusion.validate.faults import Json
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the documents say about one image."""
+
+    name: str  # stem of its outputs
+    size_hw: tuple[int, int]  # px
+    annotations: list[Json]
+    results: list[Json] | None  # one per annotation
+    segments: list[Json] | None  # segments_info of panoptic.json
+
+
+def pictures(run: Json, instances: Json, results: list[Json] | None, panoptic: Json | None) -> Iterator[Picture]:
+    """The images that run.json knows the outputs of."""
+    names = {image["file_name"]: image["name"] for image in run["images"]}
+    found = by_image(instances["annotations"], instances["annotations"])
+    listed = None
+    if results is not None and len(results) == len(instances["annotations"]):
+        listed = by_image(results, instances["annotations"])
+    segments = {} if panoptic is None else {e["image_id"]: e["segments_info"] for e in panoptic["annotations"]}
+    for image in instances["images"]:
+        if image["file_name"] in names:
+            yield Picture(
+                names[image["file_name"]],
+                (image["height"], image["width"]),
+                found.get(image["id"], []),
+                None if listed is None else listed.get(image["id"], []),
+                segments.get(image["id"]),
+            )
+
+
+def by_image(entries: Sequence[Json], annotations: Sequence[Json]) -> dict[int, list[Json]]:
+    """`entries`, which belong to `annotations` one by one, by the id of their image."""
+    found: dict[int, list[Json]] = {}
+    for entry, annotation in zip(entries, annotations, strict=True):
+        found.setdefault(annotation["image_id"], []).append(entry)
+    return found

@@ -1,0 +1,134 @@
+"""The segmentations of a picture, decoded → whether they are what their entries say, and a map of who owns which px."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as rle_codec
+from scipy.ndimage import binary_fill_holes
+
+from fusion.outputs import INSTANCES, RESULTS
+from fusion.validate.documents import is_number
+from fusion.validate.faults import Check, Fault, Json
+from fusion.validate.pictures import Picture
+
+# Whole numbers of RLEs, each of a last character and those before it: pycocotools reads on behind one that is cut off.
+_COUNTS = re.compile("(?:[P-o]{0,6}[0-O])+")
+
+
+@dataclass(frozen=True, eq=False)
+class _Region:
+    """A decoded segmentation."""
+
+    mask: NDArray[np.uint8]  # (H, W), 0 or 1
+    area: int  # px
+    box_xywh: list[int]
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The box as (rows, columns)."""
+        left, top, width, height = self.box_xywh
+        return slice(top, top + height), slice(left, left + width)
+
+
+def paint(picture: Picture) -> Check[NDArray[np.int32] | None]:
+    """The map (H, W) of the annotations' exact masks, 0 = none, i = annotations[i - 1]; None unless all are known.
+
+    Exact are RLEs: those of instances.json or, where that has polygons, of results.json.
+    """
+    owners = np.zeros(picture.size_hw, np.int32)
+    known = True
+    for index, annotation in enumerate(picture.annotations):
+        where = f"annotation {annotation['id']}"
+        polygons = isinstance(annotation["segmentation"], list)
+        shown = yield from _read_region(INSTANCES, where, annotation, picture.size_hw)
+        exact = None if polygons else shown
+        if picture.results is not None:
+            result = picture.results[index]
+            listed: _Region | None = shown
+            if result["segmentation"] != annotation["segmentation"]:
+                listed = yield from _read_region(RESULTS, f"entry of {where}", result, picture.size_hw)
+            elif shown is not None:
+                yield from _measure(RESULTS, f"entry of {where}", result, shown)
+            if polygons and isinstance(result["segmentation"], dict):
+                exact = listed
+        if exact is None:
+            known = False
+            continue
+        if polygons and shown is not None and not _fills(shown, exact):
+            yield Fault(INSTANCES, f"{where}: its polygons are not its mask in {RESULTS} with holes filled")
+        inside = exact.mask[exact.window] > 0
+        before = owners[exact.window][inside]
+        if before.any():
+            other = picture.annotations[int(before.max()) - 1]["id"]
+            overlap = f"{np.count_nonzero(before)} px of it belong to others as well, as to annotation {other}"
+            yield Fault(RESULTS if polygons else INSTANCES, f"{where}: {overlap}; expected no overlap")
+        owners[exact.window][inside] = index + 1
+    return owners if known else None
+
+
+def _fills(outlined: _Region, exact: _Region) -> bool:
+    """Whether `outlined` is `exact` with its holes filled; what reaches the outside by a corner is no hole."""
+    window = outlined.window
+    filled = binary_fill_holes(exact.mask[window], structure=np.ones((3, 3)))
+    return bool(exact.box_xywh == outlined.box_xywh and (filled == outlined.mask[window]).all())
+
+
+def _read_region(path: str, where: str, entry: Json, size_hw: tuple[int, int]) -> Check[_Region | None]:
+    """The segmentation of an annotation, its area and box compared; None, and a fault, if it cannot be decoded."""
+    decode = _decode_rle if isinstance(entry["segmentation"], dict) else _decode_polygons
+    try:
+        region = decode(entry["segmentation"], size_hw)
+    except ValueError as error:
+        yield Fault(path, f"{where}: {error}")
+        return None
+    yield from _measure(path, where, entry, region)
+    return region
+
+
+def _measure(path: str, where: str, entry: Json, region: _Region) -> Iterator[Fault]:
+    if entry["area"] != region.area:
+        yield Fault(path, f"{where}: area is {entry['area']}, expected {region.area}, the px of the decoded mask")
+    if entry["bbox"] != region.box_xywh:
+        yield Fault(path, f"{where}: bbox is {entry['bbox']}, expected {region.box_xywh}, that of the decoded mask")
+
+
+def _decode_rle(segmentation: Json, size_hw: tuple[int, int]) -> _Region:
+    """ValueError on anything but the one RLE that pycocotools gives a mask of this size."""
+    size, counts = segmentation.get("size"), segmentation.get("counts")
+    if size != list(size_hw):
+        raise ValueError(f"RLE size is {reprlib.repr(size)}, expected {list(size_hw)} (height, width) of the image")
+    if not isinstance(counts, str):
+        raise ValueError(f"RLE counts are {reprlib.repr(counts)}, expected text")
+    code = {"size": list(size_hw), "counts": counts}
+    try:
+        mask = rle_codec.decode(code) if _COUNTS.fullmatch(counts) else None
+    except ValueError:  # more pixels than the picture has
+        mask = None
+    if mask is None or rle_codec.encode(mask)["counts"] != counts.encode("ascii"):
+        raise ValueError(f"RLE counts are {reprlib.repr(counts)}, which do not decode and encode to themselves")
+    return _region(mask, code)
+
+
+def _decode_polygons(polygons: list[Any], size_hw: tuple[int, int]) -> _Region:
+    """ValueError on anything but lists of corners within the picture."""
+    height, width = size_hw
+    for polygon in polygons:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(map(is_number, polygon)):
+            raise ValueError(f"polygon is {reprlib.repr(polygon)}, expected x, y of three corners or more")
+        if not all(0 <= x <= width for x in polygon[::2]) or not all(0 <= y <= height for y in polygon[1::2]):
+            raise ValueError(f"polygon {reprlib.repr(polygon)} has corners beyond the {width} x {height} px")
+    if not polygons:
+        raise ValueError("segmentation is an empty list, expected a polygon")
+    code = rle_codec.merge(rle_codec.frPyObjects(polygons, height, width))
+    return _region(rle_codec.decode(code), code)
+
+
+def _region(mask: NDArray[np.uint8], code: Json) -> _Region:
+    return _Region(mask, int(rle_codec.area(code)), [int(value) for value in rle_codec.toBbox(code)])
