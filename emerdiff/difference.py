@@ -14,9 +14,14 @@ from emerdiff.backbone import Backbone
 from emerdiff.batches import Batches
 from emerdiff.config import EmerDiffConfig
 
+PEAK = 99  # percentile of a plane that "peak" makes 1
+
 
 def difference_planes(backbone: Backbone, ends: Tensor, config: EmerDiffConfig) -> Iterator[Tensor]:
     """Yields K planes (H, W) float32 in the model's image frame, RGB distances (RGB spans 0..1), on the CPU.
+
+    With `difference_scale` "peak", which the paper does not have, each is divided by its own 99th percentile: masks
+    that the model answers to weakly, of dark or smooth parts, then hold their ground against those with strong answers.
 
     `ends` is (2K, C, h, w): −λ and +λ of the first mask, of the second, … One pair is decoded at a time: decoding fills
     the device with one picture already, and K planes never are in memory together. Raises ValueError if a plane is not
@@ -32,6 +37,8 @@ def difference_planes(backbone: Backbone, ends: Tensor, config: EmerDiffConfig) 
         plane = blur(np.linalg.norm(change, axis=2), config.difference_blur)
         if not np.isfinite(plane).all():
             raise ValueError("a difference map is not finite in this dtype; try bfloat16 or float32")
+        if config.difference_scale == "peak":
+            plane /= max(float(np.percentile(plane, PEAK)), np.finfo(np.float32).tiny)
         yield torch.from_numpy(plane)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,21 @@ def test_bfloat16_works_and_is_near(tmp_path):
     assert rough.backbone.predict(torch.randn(1, 4, 8, 8), 1).dtype == torch.float32
     first, second = (each.segment(picture()).features for each in (exact, rough))
     assert first.shape == second.shape and np.isfinite(second).all()
+
+
+def test_planes_scaled_by_their_peaks_are_those_of_the_paper_over_a_percentile(segmenter):
+    image = picture(40, 40)
+    plain = segmenter.segment(image, keep_difference=True).difference.astype(np.float32)
+    config = replace(segmenter.config, difference_scale="peak")
+    scaled = EmerDiff(segmenter.backbone, config).segment(image, keep_difference=True).difference.astype(np.float32)
+    ratio = (plain / scaled).reshape(len(plain), -1)
+    np.testing.assert_allclose(ratio, np.median(ratio, axis=1, keepdims=True).repeat(ratio.shape[1], 1), rtol=0.02)
+    assert ratio.std(axis=1).max() < np.median(ratio, axis=1).std()
+
+
+def test_bfloat16_leaves_the_vae_in_float32(tmp_path):
+    backbone = load_backbone(save_folder(tmp_path / "mini", "mini"), device="cpu", dtype="bfloat16")
+    assert (backbone.unet.dtype, backbone.vae.dtype) == (torch.bfloat16, torch.float32)
 
 
 def test_the_seed_decides(segmenter):
