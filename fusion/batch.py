@@ -114,9 +114,7 @@ def run_batch(
     try:
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             writing: deque[Future[Entry]] = deque()
-            for file, reading in _read_ahead(
-                files, reader, lambda file: overwrite or not _is_finished(file, latest, job)
-            ):
+            for file, reading in _read_ahead(files, reader, is_wanted):
                 if stop():
                     break
                 if reading is None:

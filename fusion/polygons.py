@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle_codec
 
 # Steps along the sides of pixels with the inside on the right, as (dy, dx), each turned right from the one before.
-_EAST, _SOUTH, _WEST, _NORTH = range(4)
-_STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
+_STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # east, south, west, north
 
 
 def add_outlines(annotations: Sequence[dict[str, Any]], id_map: NDArray[np.int32]) -> int:
