@@ -47,9 +47,10 @@ def read_ids(path: Path) -> NDArray[np.int32]:
 def renumber(path: Path, first_id: int) -> None:
     """Make the annotations of a file of `panoptic_png` count from `first_id`; nothing is written if they do."""
     with Image.open(path) as picture:
-        current = int(picture.info[_FIRST_ID])
-    if current != first_id:
+        noted = picture.info.get(_FIRST_ID)  # other programs do not keep it
+    if noted != str(first_id):
         ids = read_ids(path)
+        current = ids[ids > 0].min(initial=MAX_ID)  # every annotation has a pixel
         write_bytes(path, panoptic_png(np.where(ids > 0, ids - (current - 1), 0).astype(np.int32), first_id))
 
 

@@ -81,6 +81,14 @@ def test_a_panoptic_file_is_renumbered_once(tmp_path):
     before = path.stat().st_mtime_ns
     renumber(path, 70_000)
     assert path.stat().st_mtime_ns == before
+    with Image.open(path) as picture:
+        picture.load()
+        Image.fromarray(np.asarray(picture)).save(path)  # as another program does, without our note
+    renumber(path, 5)
+    assert path.read_bytes() == panoptic_png(id_map, 5)
+    path.write_bytes(panoptic_png(np.zeros((1, 2), np.int32)))
+    renumber(path, 9)
+    np.testing.assert_array_equal(read_ids(path), [[0, 0]])
 
 
 def test_ids_beyond_three_bytes_are_refused():
