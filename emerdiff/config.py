@@ -39,7 +39,7 @@ class EmerDiffConfig:
     inject_attention: bool = True  # modulated passes take Q and K of the unmodulated pass
     image_blur: float = 0.0  # Gaussian sigma in px of the model's image frame, on the difference image I⁻ − I⁺
     difference_blur: float = 1.0  # Gaussian sigma in px of the model's image frame, on d = ‖I⁻ − I⁺‖
-    difference_scale: str = "none"  # "none": d as it is, as in the paper; "peak": each d over its 99th percentile
+    locality: float = 0.0  # each d^i is weighted by its M^i, blurred by so many grid positions (sigma); 0: as the paper
     batch_size: int = 16  # trajectories at once; halved by itself when memory runs out
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class EmerDiffConfig:
             value = getattr(self, name)
             if not accepts(value):
                 raise ValueError(f"emerdiff.{name}: {value!r} given, {expected} expected")
-        for name in ("strength", "image_blur", "difference_blur"):
+        for name in ("strength", "image_blur", "difference_blur", "locality"):
             object.__setattr__(self, name, float(getattr(self, name)))  # 10 and 10.0 are one configuration
 
     @classmethod
@@ -91,7 +91,7 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("inject_attention", lambda value: isinstance(value, bool), "true or false"),
     ("image_blur", _is_number, "a finite number >= 0 (sigma in px)"),
     ("difference_blur", _is_number, "a finite number >= 0 (sigma in px)"),
-    ("difference_scale", lambda value: value in ("none", "peak"), "'none' or 'peak'"),
+    ("locality", _is_number, "a finite number >= 0 (sigma in positions of the feature layer)"),
     ("batch_size", _is_integer(1), "an integer >= 1"),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -13,15 +13,11 @@ from torch import Tensor
 from emerdiff.backbone import Backbone
 from emerdiff.batches import Batches
 from emerdiff.config import EmerDiffConfig
-
-PEAK = 99  # percentile of a plane that "peak" makes 1
+from emerdiff.frame import resize_plane
 
 
 def difference_planes(backbone: Backbone, ends: Tensor, config: EmerDiffConfig) -> Iterator[Tensor]:
     """Yields K planes (H, W) float32 in the model's image frame, RGB distances (RGB spans 0..1), on the CPU.
-
-    With `difference_scale` "peak", which the paper does not have, each is divided by its own 99th percentile: masks
-    that the model answers to weakly, of dark or smooth parts, then hold their ground against those with strong answers.
 
     `ends` is (2K, C, h, w): −λ and +λ of the first mask, of the second, … One pair is decoded at a time: decoding fills
     the device with one picture already, and K planes never are in memory together. Raises ValueError if a plane is not
@@ -37,9 +33,22 @@ def difference_planes(backbone: Backbone, ends: Tensor, config: EmerDiffConfig) 
         plane = blur(np.linalg.norm(change, axis=2), config.difference_blur)
         if not np.isfinite(plane).all():
             raise ValueError("a difference map is not finite in this dtype; try bfloat16 or float32")
-        if config.difference_scale == "peak":
-            plane /= max(float(np.percentile(plane, PEAK)), np.finfo(np.float32).tiny)
         yield torch.from_numpy(plane)
+
+
+def near_masks(planes: Iterable[Tensor], low_res: NDArray[np.int32], sigma: float) -> Iterator[Tensor]:
+    """Yields each plane (H, W) times its mask M^i of the (h, w) label map, smoothed by a Gaussian and resized to H × W.
+
+    Ours, not the paper's: a small model also answers far from what was modulated, where the weight is 0. `sigma` is in
+    positions of the (h, w) grid; 0 yields the planes as they are.
+    """
+    for index, plane in enumerate(planes):
+        if sigma > 0:
+            near = cv2.GaussianBlur(
+                (low_res == index).astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE
+            )
+            plane = plane * resize_plane(torch.from_numpy(near), (plane.shape[0], plane.shape[1]))
+        yield plane
 
 
 def blur(plane: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ class Masks:
     label_map: NDArray[np.int32]  # (H, W), 0 … K−1, in the picture's own frame
     low_res: NDArray[np.int32]  # (h, w), 0 … K−1, the masks that it was refined from
     features: NDArray[np.float32]  # (K, C), mean feature vector of each mask
-    difference: NDArray[np.float16] | None = None  # (K, H, W), d^i in RGB units (0..1), if kept
+    difference: NDArray[np.float16] | None = None  # (K, H, W), d^i in RGB units (0..1), times its locality, if kept
 
     def __post_init__(self) -> None:
         _check("label_map", self.label_map, np.int32, 2)

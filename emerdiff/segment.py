@@ -14,7 +14,7 @@ from emerdiff.argmax import label_map_of
 from emerdiff.backbone import Backbone, fetch_weights, load_backbone
 from emerdiff.cluster import low_resolution_masks
 from emerdiff.config import EmerDiffConfig, read_preset
-from emerdiff.difference import difference_planes
+from emerdiff.difference import difference_planes, near_masks
 from emerdiff.frame import Picture, as_rgb, frame_size, to_frame
 from emerdiff.inversion import invert
 from emerdiff.masks import Masks
@@ -79,7 +79,7 @@ class EmerDiff:
         steps = invert(self.backbone, clean, self.timesteps, generator, record_attention=self.config.inject_attention)
         offsets = signed_offsets(low_res, self.config.strength)
         ends = modulated_ends(self.backbone, steps, offsets, self.config)
-        planes = difference_planes(self.backbone, ends, self.config)
+        planes = near_masks(difference_planes(self.backbone, ends, self.config), low_res, self.config.locality)
         label_map, difference = label_map_of(planes, rgb.shape[:2], keep=keep_difference)
         return Masks(label_map, low_res, features, difference)
 

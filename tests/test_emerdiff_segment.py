@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,9 @@ from PIL import Image
 from tiny_emerdiff import picture, save_folder, tiny_backbone, tiny_config, tiny_vae
 
 from emerdiff import EmerDiff, EmerDiffConfig, attention
+from emerdiff.argmax import label_map_of
 from emerdiff.backbone import Backbone, load_backbone
+from emerdiff.difference import near_masks
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +86,29 @@ def test_bfloat16_works_and_is_near(tmp_path):
     assert first.shape == second.shape and np.isfinite(second).all()
 
 
-def test_planes_scaled_by_their_peaks_are_those_of_the_paper_over_a_percentile(segmenter):
-    image = picture(40, 40)
-    plain = segmenter.segment(image, keep_difference=True).difference.astype(np.float32)
-    config = replace(segmenter.config, difference_scale="peak")
-    scaled = EmerDiff(segmenter.backbone, config).segment(image, keep_difference=True).difference.astype(np.float32)
-    ratio = (plain / scaled).reshape(len(plain), -1)
-    np.testing.assert_allclose(ratio, np.median(ratio, axis=1, keepdims=True).repeat(ratio.shape[1], 1), rtol=0.02)
-    assert ratio.std(axis=1).max() < np.median(ratio, axis=1).std()
+def test_locality_weights_the_planes_by_their_masks(segmenter):
+    image = picture(64, 64)  # as large as the model's frame
+    plain = segmenter.segment(image, keep_difference=True)
+    near = EmerDiff(segmenter.backbone, replace(segmenter.config, locality=0.7)).segment(image, keep_difference=True)
+    np.testing.assert_array_equal(near.low_res, plain.low_res)
+    weights = np.stack(
+        [
+            cv2.GaussianBlur((plain.low_res == index).astype(np.float32), (0, 0), 0.7, borderType=cv2.BORDER_REPLICATE)
+            for index in range(plain.num_masks)
+        ]
+    )
+    weights = np.stack([cv2.resize(weight, (64, 64), interpolation=cv2.INTER_LINEAR) for weight in weights])
+    np.testing.assert_allclose(near.difference, plain.difference * weights, rtol=0.05, atol=2e-3)
+    assert (near.label_map != plain.label_map).any()
+
+
+def test_with_locality_no_mask_claims_what_is_far_from_it():
+    low_res = np.zeros((8, 8), np.int32)
+    low_res[:, 4:] = 1
+    loud_everywhere, quiet = torch.full((64, 64), 100.0), torch.full((64, 64), 1e-3)
+    label_map, _ = label_map_of(near_masks([loud_everywhere, quiet], low_res, 0.5), (64, 64))
+    assert (label_map[:, :32] == 0).all()
+    assert (label_map[:, 56:] == 1).all()
 
 
 def test_bfloat16_leaves_the_vae_in_float32(tmp_path):

@@ -1,13 +1,16 @@
 """The embedded dual encoder: a small ViT CLIP of open_clip, trained on crops at several zooms with their captions.
 
 The class token learns to match the caption, as in CLIP, and so do, by the value path of MaskCLIP, the patches that fit
-it best: patch-aligned contrastive learning (Mukhoti et al., CVPR 2023) with image-level captions alone.
+it best: patch-aligned contrastive learning (Mukhoti et al., CVPR 2023). The kinds that a picture shows compete for each
+of its patches, and each has to win some: multiple-instance learning. All of it knows of pictures what their captions
+could tell, never where things are.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,22 @@ def config(vocab_size: int) -> dict:
     }
 
 
+def claims(probabilities: Tensor, shown: Sequence[frozenset[str]]) -> Tensor:
+    """Mean over pictures of what each of their kinds lacks on the patches that it fits best.
+
+    `probabilities` (B, P, N) of the N KINDS at each of P patches, `shown` the words that are true of each picture. A
+    kind must win half of its equal share of the patches: the most distinct patch alone would leave the rest of an
+    object to the ground behind it.
+    """
+    losses = []
+    for places, words in zip(probabilities, shown, strict=True):
+        present = [index for index, kind in enumerate(KINDS) if kind in words]
+        share = -(-len(places) // (2 * len(present)))
+        best = places[:, present].topk(share, dim=0).values.mean(dim=0)
+        losses.append(-best.clamp(min=1e-6).log().mean())
+    return torch.stack(losses).mean()
+
+
 def train(
     train_scenes: SceneCache,
     validation: SceneCache,
@@ -86,6 +105,8 @@ def train(
         target = torch.arange(BATCH)
         return F.cross_entropy(logits, target) / 2, F.cross_entropy(logits.T, target) / 2
 
+    kind_tokens = tokenize([f"a {kind}" for kind in KINDS])
+
     def compute_losses(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng(generators(2, step)[0])
         drawn = [
@@ -98,22 +119,25 @@ def train(
         with torch.autocast("cpu", torch.bfloat16), captured_input(last_block) as captured:
             image_features = model.encode_image(normalised(np.stack(images)), normalize=True)
             text_features = model.encode_text(tokenize([caption.text for caption in captions]), normalize=True)
+            kind_features = model.encode_text(kind_tokens, normalize=True)
             patches = visual.ln_post(value_path(last_block, captured[0])[:, 1:]) @ visual.proj
             patches = F.normalize(patches.float(), dim=-1)
         scale = model.logit_scale.exp().clamp(max=100)
         text_features = text_features.float()
         also_true = torch.tensor([[caption.mentions <= visible for caption in captions] for visible in shown])
         whole = contrast(scale * image_features.float() @ text_features.T, also_true)
+        kind_probabilities = (scale * patches @ kind_features.float().T).softmax(dim=-1)
         # Of each picture the patches that fit the caption: these learn to say what is at their place.
         similarity = scale * torch.einsum("ipc,tc->itp", patches, text_features)
         dense = contrast((similarity.softmax(dim=-1) * similarity).sum(dim=-1), also_true)
-        names = ("image_to_text", "text_to_image", "patches_to_text", "text_to_patches")
-        return dict(zip(names, (*whole, *dense), strict=True))
+        names = ("image_to_text", "text_to_image", "patches_to_text", "text_to_patches", "kinds")
+        return dict(zip(names, (*whole, *dense, claims(kind_probabilities, shown)), strict=True))
 
     @torch.inference_mode()
     def validate(averaged: Any) -> dict[str, float]:
         """Top-1 retrieval among 100 crops, where a caption that is true of several counts for each of them; and how
-        many patches of whole scenes get the kind at their centre, among all kinds, by MaskCLIP's value path."""
+        many patches of whole scenes get the kind at their centre, among all kinds, by MaskCLIP's value path: of all
+        patches, and the mean over the true kinds."""
         rng = np.random.default_rng(3)
         images, captions, shown = zip(*(validation.crop(i, 80, SIZE, rng) for i in range(100)), strict=True)
         image_features = averaged.encode_image(normalised(np.stack(images)), normalize=True)
@@ -125,9 +149,11 @@ def train(
         kinds = averaged.encode_text(tokenize([f"a {kind}" for kind in KINDS]), normalize=True)
         found = (F.normalize(dense, dim=-1) @ kinds.T).argmax(-1)  # 16 x patches
         centres = validation.label_maps[:16, patch // 2 :: patch, patch // 2 :: patch].reshape(16, -1)
-        truth = [[KINDS.index(validation.kinds[i][region]) for region in centres[i]] for i in range(16)]
+        truth = torch.tensor([[KINDS.index(validation.kinds[i][region]) for region in centres[i]] for i in range(16)])
+        hits = found == truth
         return {
-            "patches": (found == torch.tensor(truth)).float().mean().item(),
+            "patches": hits.float().mean().item(),
+            "kinds_recall": torch.stack([hits[truth == kind].float().mean() for kind in truth.unique()]).mean().item(),
             "top1_image_to_text": right[torch.arange(100), similarity.argmax(1)].float().mean().item(),
             "top1_text_to_image": right[similarity.argmax(0), torch.arange(100)].float().mean().item(),
         }
