@@ -97,6 +97,19 @@ def run_batch(
     begun once `stop()` is true; closing the iterator, too, ends early in good order. Raises OutOfSpaceError when the
     disk is full: what is finished stays, and the same command does the rest.
     """
+    try:
+        yield from _run(files, output, job, overwrite=overwrite, stop=stop)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise OutOfSpaceError(
+            f"no space left for {output}: make room and give the same command again; finished images stay"
+        ) from error
+
+
+def _run(
+    files: Sequence[ImageFile], output: Path, job: Job, *, overwrite: bool, stop: Callable[[], bool]
+) -> Iterator[Entry]:
     journal = output / JOURNAL
     found_hash, entries = open_journal(journal)
     if found_hash != job.config_hash:
@@ -128,11 +141,7 @@ def run_batch(
                 yield writing.popleft().result()
     except OSError as error:
         full = is_full(error)
-        if not full:
-            raise
-        raise OutOfSpaceError(
-            f"no space left for {output}: make room and give the same command again; finished images stay"
-        ) from error
+        raise
     finally:
         if not full:  # else the files about all images stay as they were, too
             _finish(files, output, job)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 from contextlib import contextmanager
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -280,7 +282,10 @@ def test_ctrl_c_finishes_the_picture_in_hand(photos, tmp_path, tiny_preset, monk
     assert [image["status"] for image in run["images"]] == ["done", "pending", "pending"]
 
 
-def test_a_full_disk_is_one_clear_error_and_what_was_there_stays(photos, tmp_path, tiny_preset, monkeypatch, capsys):
+@pytest.mark.parametrize("last", [False, True], ids=["a_picture", "the_report"])
+def test_a_full_disk_is_one_clear_error_and_what_was_there_stays(
+    photos, tmp_path, tiny_preset, monkeypatch, capsys, last
+):
     output, whole = tmp_path / "out", tmp_path / "whole"
     assert segment(photos, whole, tiny_preset, "--masks", "grid") == 0
     assert segment(photos, output, tiny_preset, "--masks", "grid", "--limit", "1") == 0
@@ -288,15 +293,17 @@ def test_a_full_disk_is_one_clear_error_and_what_was_there_stays(photos, tmp_pat
     capsys.readouterr()
     with monkeypatch.context() as patch:
 
-        def full(descriptor):
-            raise OSError(errno.ENOSPC, "No space left on device")
+        def replace_or_fill_up(source, target):
+            if not last or Path(target).name == "report.html":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            os.rename(source, target)
 
-        patch.setattr(files.os, "fsync", full)
+        patch.setattr(files.os, "replace", replace_or_fill_up)
         assert segment(photos, output, tiny_preset, "--masks", "grid", "-q") == 1
     shown = capsys.readouterr().err.splitlines()
     assert len(shown) == 1 and "no space left for" in shown[0]
     after = contents(output)
-    assert {name: after[name] for name in before} == before
+    assert last or {name: after[name] for name in before} == before
     assert not [name for name in after if name.endswith(".part")]
     assert segment(photos, output, tiny_preset, "--masks", "grid") == 0
     assert contents(output) == contents(whole)
