@@ -1,11 +1,11 @@
 """A batch under faults: damaged pictures, a process killed with -9 again and again, and what is there at the end.
 
-    python -m benchmarks.soak [--images 300] [--kills 10] [--masks grid] [--folder DIR]
+    python -m benchmarks.soak [--images 300] [--kills 10] [--side 96] [--masks grid] [--folder DIR]
 
 Small toy scenes, 5 % of them damaged in ten ways, go through `emerseg segment` twice: once without interruption, once
 killed at random moments and started again. Ends with an error unless both folders are byte-identical (but for the
-times in run.json and the journal) and `emerseg validate` accepts them. Peak memory is that of the uninterrupted
-process. Run it from the root of the repository.
+times in run.json and the journal) and `emerseg validate` accepts them. With `--kills 0` there is the first run alone,
+to compare the peak memory of few pictures and of many. Run it from the root of the repository.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from PIL import Image
 from toyworld import KINDS, scene
 
 EMERSEG = (sys.executable, "-c", "from fusion.cli import main; main()")
-SIDE = 96  # px
 DAMAGED = 0.05
 FIRST_SEED = 1_000_000
 
@@ -48,17 +47,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--side", type=int, default=96, help="px of the square pictures")
     parser.add_argument("--masks", default="grid", help="grid is quick: the files are what is tested")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        soak(arguments.folder or Path(temporary), arguments.images, arguments.kills, arguments.masks)
+        folder = arguments.folder or Path(temporary)
+        soak(folder, arguments.images, arguments.side, arguments.kills, arguments.masks)
 
 
-def soak(folder: Path, images: int, kills: int, masks: str) -> None:
+def soak(folder: Path, images: int, side: int, kills: int, masks: str) -> None:
     rng = random.Random(0)
-    damaged = draw_pictures(folder / "pictures", images, rng)
-    print(f"{images} pictures of {SIDE}x{SIDE}, {damaged} of them damaged in {min(damaged, len(DAMAGES))} ways")
+    damaged = draw_pictures(folder / "pictures", images, side, rng)
+    print(f"{images} pictures of {side}x{side}, {damaged} of them damaged in {min(damaged, len(DAMAGES))} ways")
 
     whole, killed = folder / "whole", folder / "killed"
     start = time.perf_counter()
@@ -68,6 +69,9 @@ def soak(folder: Path, images: int, kills: int, masks: str) -> None:
     assert os.waitstatus_to_exitcode(status) == 1, "the damaged pictures must be reported, and the others be done"
     print(f"uninterrupted: {seconds:.0f} s, {60 * images / seconds:.0f} pictures/min, {usage.ru_maxrss // 1024} MB")
 
+    if not kills:
+        subprocess.run([*EMERSEG, "validate", whole], check=True)
+        return
     for moment in sorted(rng.randrange(images + 1) for _ in range(kills)):
         process = begin(folder / "pictures", killed, masks)
         while process.poll() is None and lines_of(killed / "journal.jsonl") <= moment:
@@ -84,13 +88,13 @@ def soak(folder: Path, images: int, kills: int, masks: str) -> None:
     print("byte-identical")
 
 
-def draw_pictures(folder: Path, count: int, rng: random.Random) -> int:
-    """Write the scenes as PNG files; returns how many were damaged."""
+def draw_pictures(folder: Path, count: int, side: int, rng: random.Random) -> int:
+    """Write the scenes as PNG files of side × side px; returns how many were damaged."""
     folder.mkdir(parents=True)
     chosen = sorted(rng.sample(range(count), round(DAMAGED * count)))
     for index in range(count):
         path = folder / f"{index:05}.png"
-        Image.fromarray(scene(FIRST_SEED + index).image).resize((SIDE, SIDE)).save(path)
+        Image.fromarray(scene(FIRST_SEED + index).image).resize((side, side)).save(path)
         if index in chosen:
             path.write_bytes(DAMAGES[chosen.index(index) % len(DAMAGES)](path.read_bytes()))
     return len(chosen)

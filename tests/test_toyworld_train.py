@@ -13,8 +13,10 @@ from transformers import CLIPTokenizer
 
 from toyworld.captions import describe
 from toyworld.train import loop
+from toyworld.train.clip import claims
 from toyworld.train.loop import Schedule, fit
 from toyworld.train.tokenizer import CONTEXT_LENGTH, learn_tokenizer
+from toyworld.vocabulary import KINDS
 
 SHORT = Schedule(minutes=0.05, learning_rate=0.05, warmup_steps=5, validate_every=1.0)  # 300 steps of the clock below
 
@@ -77,3 +79,17 @@ def test_the_tokenizer_says_anything_and_ends_in_its_highest_id(tmp_path):
         tokenizer.decode(tokenizer("a red striped boat").input_ids, skip_special_tokens=True).strip()
         == "a red striped boat"
     )
+
+
+def test_every_kind_of_a_picture_must_win_some_of_its_patches():
+    shown = [frozenset({"red ball", "ball", "clear sky", "sky"})]
+    ball, sky = KINDS.index("ball"), KINDS.index("sky")
+
+    def lack(balls: int) -> float:
+        probabilities = torch.full((1, 16, len(KINDS)), 1e-4)
+        probabilities[0, :balls, ball] = probabilities[0, balls:, sky] = 0.99
+        return claims(probabilities, shown).item()
+
+    assert lack(3) == pytest.approx(lack(8)) == pytest.approx(-np.log(0.99), rel=1e-3)
+    assert lack(0) > 4 and lack(1) > 0.3 > lack(2)
+    assert lack(16) > 4

@@ -8,7 +8,7 @@ from dataclasses import replace
 import open_clip
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from toyworld.data import scene_cache
 from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
@@ -62,3 +62,17 @@ def test_training_starts_from_given_weights(runs, tmp_path):
     assert (tmp_path / "weights/sd/tokenizer/vocab.json").read_bytes() == (
         runs / "weights/sd/tokenizer/vocab.json"
     ).read_bytes()
+
+
+def test_a_started_autoencoder_keeps_the_latents_that_a_unet_knows(runs, tmp_path):
+    train(vae, tmp_path, start=runs / "weights/sd")
+    before, after = (
+        AutoencoderKL.from_pretrained(folder / "weights/sd/vae", torch_dtype=torch.float32)
+        for folder in (runs, tmp_path)
+    )
+    assert after.config.scaling_factor == before.config.scaling_factor
+    for part in ("encoder", "quant_conv"):
+        pairs = zip(getattr(before, part).parameters(), getattr(after, part).parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    pairs = zip(before.decoder.parameters(), after.decoder.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)

@@ -59,13 +59,13 @@ def claims(probabilities: Tensor, shown: Sequence[frozenset[str]]) -> Tensor:
     """Mean over pictures of what each of their kinds lacks on the patches that it fits best.
 
     `probabilities` (B, P, N) of the N KINDS at each of P patches, `shown` the words that are true of each picture. A
-    kind must win half of its equal share of the patches: the most distinct patch alone would leave the rest of an
+    kind must win a third of its equal share of the patches: the most distinct patch alone would leave the rest of an
     object to the ground behind it.
     """
     losses = []
     for places, words in zip(probabilities, shown, strict=True):
         present = [index for index, kind in enumerate(KINDS) if kind in words]
-        share = -(-len(places) // (2 * len(present)))
+        share = -(-len(places) // (3 * len(present)))
         best = places[:, present].topk(share, dim=0).values.mean(dim=0)
         losses.append(-best.clamp(min=1e-6).log().mean())
     return torch.stack(losses).mean()

@@ -47,7 +47,12 @@ def train(
     resume: bool,
 ) -> None:
     torch.manual_seed(0)
-    vae = AutoencoderKL.from_pretrained(start / "vae", torch_dtype=torch.float32) if start else build()
+    if start:  # a UNet knows these latents: only the decoder goes on learning
+        vae = AutoencoderKL.from_pretrained(start / "vae", torch_dtype=torch.float32)
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+    else:
+        vae = build()
 
     def compute_losses(step: int) -> dict[str, Tensor]:
         seed, noise = generators(1, step)
@@ -74,11 +79,11 @@ def train(
         return {"psnr": (-10 * torch.log10(((decoded - images) / 2).square().mean(dim=(1, 2, 3)))).mean().item()}
 
     averaged = fit(vae, compute_losses, validate, schedule, run, resume=resume)
-    with torch.inference_mode():
-        spread = torch.cat(
-            [averaged.encode(batch).latent_dist.mean for batch in to_model_range(validation.images[:64]).split(8)]
-        ).std()
-    averaged.register_to_config(
-        scaling_factor=round(1 / spread.item(), 4)
-    )  # latents of unit variance, as Stable Diffusion's
+    if not start:
+        with torch.inference_mode():
+            spread = torch.cat(
+                [averaged.encode(batch).latent_dist.mean for batch in to_model_range(validation.images[:64]).split(8)]
+            ).std()
+        # Latents of unit variance, as Stable Diffusion's.
+        averaged.register_to_config(scaling_factor=round(1 / spread.item(), 4))
     averaged.half().save_pretrained(weights / "sd" / "vae")
