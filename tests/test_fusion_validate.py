@@ -118,6 +118,12 @@ def test_holes_are_in_the_polygons(good):
     assert sum(areas["polygon"]) > sum(areas["rle"])
 
 
+def test_what_file_managers_leave_is_no_fault(folder):
+    for name in ("overlays/.DS_Store", "semantic/Thumbs.db", "panoptic/desktop.ini"):
+        (folder / name).touch()
+    assert list(validate(folder)) == []
+
+
 def test_no_cached_masks_are_expected_of_clip_alone(tmp_path):
     output = make(tmp_path, masks="none")
     assert not (output / "masks").exists()

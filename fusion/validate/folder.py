@@ -32,5 +32,9 @@ def stray_faults(output: Path, run: Json) -> Iterator[Fault]:
     for kind in ("semantic", "panoptic", "overlays"):
         known = {output_file(output, kind, image["name"]) for image in run["images"]}
         for path in sorted((output / kind).glob("*")):
-            if path not in known and path.suffix != ".part":
+            if path not in known and path.suffix != ".part" and not _is_of_a_file_manager(path):
                 yield Fault(path.relative_to(output).as_posix(), f"belongs to no image of {RUN}")
+
+
+def _is_of_a_file_manager(path: Path) -> bool:
+    return path.name.startswith(".") or path.name.lower() in ("thumbs.db", "desktop.ini")
