@@ -26,6 +26,7 @@ from PIL import Image
 from toyworld import KINDS, scene
 
 EMERSEG = (sys.executable, "-c", "from fusion.cli import main; main()")
+SETTINGS = ("--preset", "mini", "--set", "ovseg.image_size=96", "-q")  # quick: the files are what is tested
 DAMAGED = 0.05
 FIRST_SEED = 1_000_000
 
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--side", type=int, default=96, help="px of the square pictures")
-    parser.add_argument("--masks", default="grid", help="grid is quick: the files are what is tested")
+    parser.add_argument("--masks", default="grid", help="grid is quick")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -102,7 +103,7 @@ def draw_pictures(folder: Path, count: int, side: int, rng: random.Random) -> in
 
 def begin(pictures: Path, output: Path, masks: str) -> subprocess.Popen[bytes]:
     words = ", ".join(KINDS)
-    command = ["segment", pictures, "--labels", words, "--output", output, "--preset", "mini", "--masks", masks, "-q"]
+    command = ["segment", pictures, "--labels", words, "--output", output, "--masks", masks, *SETTINGS]
     return subprocess.Popen([*EMERSEG, *command], stderr=subprocess.DEVNULL)
 
 

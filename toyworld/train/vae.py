@@ -33,7 +33,7 @@ def build() -> AutoencoderKL:
 
 def to_model_range(images: np.ndarray) -> Tensor:
     """(B, H, W, 3) uint8 → (B, 3, H, W) float32 in −1 … 1."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def train(
