@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Option("--dataset", help="The data set: toy.")],
-    root: Annotated[str, typer.Option("--root", help="Where it is; for toy a range of seeds FIRST:END.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="The data set: toy, pictures.")],
+    root: Annotated[
+        str,
+        typer.Option(
+            "--root",
+            help="Where it is. toy: a range of seeds FIRST:END. pictures: a folder DIR/labels with names.txt and label "
+            "maps, the pictures in DIR/images; every tenth of them: DIR/labels:0::10.",
+        ),
+    ],
     preset: options.PresetName = "mini",
     masks: Annotated[
         str,
