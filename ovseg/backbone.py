@@ -18,6 +18,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from open_clip.hf_model import HFTextEncoder
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
@@ -85,8 +86,16 @@ class Backbone:
         batches = [list(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
         device = self.model.logit_scale.device
         with torch.inference_mode():
-            encoded = [self.model.encode_text(self.tokenizer(batch).to(device)).float() for batch in batches]
+            encoded = [self.model.encode_text(self._tokens(batch).to(device)).float() for batch in batches]
             return F.normalize(torch.cat(encoded), dim=-1).cpu().numpy()
+
+    def _tokens(self, texts: list[str]) -> Tensor:
+        """(N, length) token ids; a Hugging Face tower masks the padding, so that most of it can be left out."""
+        tokens = self.tokenizer(texts)
+        if not isinstance(getattr(self.model, "text", None), HFTextEncoder):
+            return tokens
+        used = (tokens != self.model.text.config.pad_token_id).any(dim=0)
+        return tokens[:, : int(used.nonzero().max()) + 1]
 
     def encode_patches(self, pixels: NDArray[np.float32], variant: str) -> NDArray[np.float32]:
         """(B, C, h, w) float32 unit embeddings of the patches of normalised `pixels` (B, 3, h patch, w patch).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from safetensors.torch import save_file
-from tiny_ovseg import MEAN, STD, tiny_backbone
+from tiny_ovseg import MEAN, STD, save_with_bert, tiny_backbone
 from torch import Tensor
-from transformers import BertConfig, BertTokenizerFast
 
 from ovseg import OpenVocabSegmenter, OvsegConfig
 from ovseg.backbone import Backbone, load_backbone
@@ -99,29 +96,8 @@ def test_attentional_pooling_is_refused() -> None:
 
 @pytest.fixture
 def hugging_face_folder(tmp_path: Path) -> Path:
-    """A local-dir with a convolutional image tower and a tiny random BERT, both towers' files beside each other."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "grass", "sky", "photo", "of"]
-    (folder / "vocab.txt").write_text("\n".join(vocab) + "\n")
-    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    BertConfig(vocab_size=len(vocab), max_position_embeddings=32, **sizes).save_pretrained(folder)
-    text_cfg = {
-        "hf_model_name": "org/a-text-tower",
-        "hf_tokenizer_name": "org/a-text-tower",
-        "hf_proj_type": "linear",
-        "hf_pooler_type": "mean_pooler",
-        "context_length": 16,
-    }
-    model_cfg = {"embed_dim": 12, "vision_cfg": CONVNEXT, "text_cfg": text_cfg}
-    torch.manual_seed(0)
-    own = text_cfg | {"hf_model_name": str(folder), "hf_model_pretrained": False}
-    model = open_clip.CustomTextCLIP(**model_cfg | {"text_cfg": own})
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
-    settings = {"model_cfg": model_cfg, "preprocess_cfg": {"mean": MEAN, "std": STD}}
-    (folder / "open_clip_config.json").write_text(json.dumps(settings))
-    return folder
+    save_with_bert(tmp_path / "model", CONVNEXT)
+    return tmp_path / "model"
 
 
 def test_a_hugging_face_text_tower_comes_from_the_folder_itself(hugging_face_folder: Path, tmp_path: Path) -> None:
@@ -144,5 +120,5 @@ def test_a_hugging_face_text_tower_comes_from_the_folder_itself(hugging_face_fol
 
 def test_a_hugging_face_text_tower_without_its_config_is_refused(hugging_face_folder: Path) -> None:
     (hugging_face_folder / "config.json").unlink()
-    with pytest.raises(ValueError, match=r"text tower of org/a-text-tower, expected its config.json in"):
+    with pytest.raises(ValueError, match=r"text tower of org/a-text-tower, expected its config.json beside"):
         load_backbone(OvsegConfig(model=f"local-dir:{hugging_face_folder}"))
