@@ -107,7 +107,7 @@ def test_tags_alone_find_the_places_of_what_is_in_several_pictures():
         for pair in shown:
             places = kinds[[pair[0]] * 12 + [pair[1]] * 8]
             logs = head(places).log_softmax(1)[:, list(pair)]
-            losses.append(tag_losses(logs, rows, [f"kind {i}" for i in pair], [], True)[0])
+            losses.append(tag_losses(logs, rows, [f"kind {i}" for i in pair], [], tells_all=True)[0])
         optimizer.zero_grad()
         torch.stack(losses).sum().backward()
         optimizer.step()
@@ -120,7 +120,8 @@ def test_words_that_a_picture_does_not_show(pictures, start):
     assert words.telling == {"images/streets"}
     pet, street = photos[0], photos[-1]
     rng = np.random.default_rng(0)
-    assert words.wanted(pet, rng) == (["cat"], [])
+    tags, beside = words.wanted(pet, rng)
+    assert tags == ["cat"] and "sofa" in beside and "cat" not in beside
     assert words.wanted(street, rng) == (["road", "building", "sky", "tree"], [])
     words.embeddings = torch.eye(len(words.words))  # no two words are near in meaning
     cat, sky, kitten = (words.index[word] for word in ("cat", "sky", "kitten"))

@@ -106,6 +106,14 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
     "boat": ("sky", "water", "tree"),
     "train": ("sky", "tree", "railway track", "platform"),
     "panda": ("grass", "tree", "bamboo"),
+    "animal": (*_OUTDOORS, "water", "sand", "rock", "snow", "leaf", "wall", "floor"),
+    "dog": (*_OUTDOORS, "person", "floor", "wall", "sofa", "sand", "snow", "water"),
+    "cat": ("grass", "floor", "wall", "sofa", "bed", "table", "window"),
+    "bird": (*_OUTDOORS, "water", "branch", "sand"),
+    "fish": ("water", "coral", "sand", "person", "hand"),
+    "flower": ("leaf", "grass", "sky", "wall"),
+    "food": ("plate", "table", "bowl"),
+    "skin": ("wall", "pavement", "grass", "building", "floor", "door"),
 }
 
 # Where things usually are: 1 above, -1 below.

@@ -40,7 +40,8 @@ TEACHER_CLASSES = 16  # kept of each place
 BATCH, PLACES, NEGATIVES = 32, 96, 160  # pictures, places of each at most, words tried beside the tags
 TAUGHT = 800  # places of a batch that learn from the teacher, those drawn of which it is sure
 TELLS_ALL = 3.0  # tags on average: pictures of such a source show nothing that its other pictures' tags would name
-LIFT = 3.0  # log-odds of "up" or "down" at the picture's edge
+LIFT, LIFT_STEPS = 3.0, 300  # log-odds of "up" or "down" at the picture's edge at first, halved after so many steps
+FIGURE = 0.5  # of a picture is what its tags tell, if all they tell is worn
 FALLING, SLACK = 0.6, 1.25  # each tag of such a picture fills about 0.6 of what the one before it does, give or take
 KEPT_ASIDE = 50  # every so many-th picture is for validation
 Teacher = Callable[[Tensor], Tensor]  # the tower's last features (P, D) -> logits of class_names() (P, 1000)
@@ -95,11 +96,10 @@ class Words:
         return tags, self.beside(photo)
 
     def beside(self, photo: Photo) -> list[str]:
-        """What may be in the picture besides its tags; nothing if those tell all."""
-        if photo.source in self.telling:
-            return []
+        """What may be in the picture besides its tags; if those tell all, what is behind those who wear it."""
+        tags = [tag for tag in photo.tags if tag in WORN or photo.source not in self.telling]
         said = {*photo.tags, *(word for tag in photo.tags for word in SYNONYMS.get(tag, ()))}
-        return [w for w in dict.fromkeys(w for tag in photo.tags for w in COMPANIONS.get(tag, ())) if w not in said]
+        return [word for word in dict.fromkeys(w for tag in tags for w in COMPANIONS.get(tag, ())) if word not in said]
 
     def absent(self, photo: Photo) -> Tensor:
         """(V,) bool: the words that the picture does not show.
@@ -146,36 +146,42 @@ def expected_places(beliefs: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def heights_of(words: Sequence[str], rows: Tensor) -> Tensor:
-    """(P, N) log-odds of N words at places of the given `rows`, 0 (top) to 1, from whether things are up or down."""
+    """(P, N): 1 to -1, how well each word goes with how far down the places are; `rows` (P,) 0 (top) to 1."""
     usual = torch.tensor([HEIGHTS.get(word, 0) for word in words], dtype=torch.float32)
-    return LIFT * (1 - 2 * rows)[:, None] * usual
+    return (1 - 2 * rows)[:, None] * usual
 
 
 def tag_losses(
-    log_probabilities: Tensor, rows: Tensor, tags: Sequence[str], beside: Sequence[str], tells_all: bool
-) -> tuple[Tensor, Tensor]:
-    """What a picture's tags teach its places: (loss of places that all have a guess, loss of the best places alone).
+    log_probabilities: Tensor,
+    rows: Tensor,
+    tags: Sequence[str],
+    beside: Sequence[str],
+    *,
+    tells_all: bool,
+    lift: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What a picture's tags teach its places.
 
-    `log_probabilities` (P, N) of the tags and the words beside them, among all words that take part; `rows` (P,).
+    `log_probabilities` (P, N) of the tags and the words beside, among all words that take part; `rows` (P,); `lift`
+    is what the usual heights weigh. Returns the loss of places that all have a guess, the loss of the best places alone
+    (one of the two is 0), and (P,) how likely each place shows something beside the tags.
     """
-    count, zero = len(tags), torch.zeros(())
-    places = len(rows)
+    count, places, zero = len(tags), len(rows), torch.zeros(())
     equal = places / (count if tells_all else count + 1)
     if not tells_all and not beside:  # the rest may be anything: each tag claims half of its share
         best = log_probabilities[:, :count].exp().topk(max(1, int(equal / 2)), dim=0).values.mean(dim=0)
-        return zero, -best.clamp(min=1e-6).log().mean()
+        return zero, -best.clamp(min=1e-6).log().mean(), torch.zeros(places)
     low, high = torch.zeros(count + len(beside)), torch.full((count + len(beside),), float(places))
     if tells_all:  # the tag that comes first fills most
         usual = FALLING ** torch.arange(count)
-        usual *= places / usual.sum()
+        usual *= places * (FIGURE if beside else 1) / usual.sum()
         low[:count], high[:count] = usual / SLACK, usual * SLACK
     else:
         low[:count] = equal / 2
     with torch.no_grad():
-        beliefs = 1.5 * log_probabilities + heights_of([*tags, *beside], rows)
-        guess = expected_places(beliefs, low, high)
+        guess = expected_places(1.5 * log_probabilities + lift * heights_of([*tags, *beside], rows), low, high)
     weight = 1.0 if tells_all else 0.6
-    return -weight * (guess * log_probabilities).sum(dim=1).mean(), zero
+    return -weight * (guess * log_probabilities).sum(dim=1).mean(), zero, guess[:, count:].sum(dim=1)
 
 
 def train(
@@ -233,15 +239,11 @@ def learn(
         with torch.autocast("cpu", torch.bfloat16):
             embeddings = head(torch.from_numpy(cache.features[at]).float())  # P x C
         scale = head.logit_scale.exp().clamp(max=60)
-        probabilities = torch.from_numpy(cache.probabilities[at]).float()
-        sure = probabilities[:, 0].clamp(min=0.05).double().numpy()
-        taught = torch.from_numpy(rng.choice(len(at), min(TAUGHT, len(at)), replace=False, p=sure / sure.sum()))
-        likely = torch.from_numpy(cache.classes[at]).long()[taught]
-        seen = (scale * embeddings[taught] @ name_embeddings.T).log_softmax(dim=-1).gather(1, likely)
-        losses = {"teacher": -(probabilities[taught] * seen).sum(dim=1).mean()}
+        lift = LIFT / (1 + step / LIFT_STEPS)  # it breaks the tie at first; then looks decide
         tried = torch.from_numpy(rng.permutation(len(words.words))[:NEGATIVES])
         parts: dict[str, list[Tensor]] = {"all_places": [], "best_places": [], "captions": []}
-        for i, down, own in zip(batch, rows, embeddings.split([len(row) for row in rows]), strict=True):
+        others = torch.zeros(len(at)).split([len(down) for down in rows])  # how likely a place shows no tag
+        for i, down, own, other in zip(batch, rows, embeddings.split([len(d) for d in rows]), others, strict=True):
             photo = photos[i]
             if photo.caption and caption_embeddings is not None:
                 fits = scale * own @ caption_embeddings.T  # P x captions
@@ -255,10 +257,19 @@ def learn(
             told = torch.tensor([*(words.said_as(tag, rng) for tag in tags), *(words.index[w] for w in beside)])
             among = torch.cat([told, tried[absent[i][tried]]])
             logs = (scale * own @ words.embeddings[among].T).log_softmax(dim=1)[:, : len(told)]
-            everywhere, best = tag_losses(logs, down, tags, beside, photo.source in words.telling)
+            tells_all = photo.source in words.telling
+            everywhere, best, seen_beside = tag_losses(logs, down, tags, beside, tells_all=tells_all, lift=lift)
+            other += seen_beside
             parts["all_places"].append(everywhere)
             parts["best_places"].append(best)
         weight = {"all_places": 1.0, "best_places": 1.0, "captions": 0.1}
+        # Of a whole object the teacher sees much around it too: what shows something else does not learn from it.
+        probabilities = torch.from_numpy(cache.probabilities[at]).float()
+        sure = (probabilities[:, 0].clamp(min=0.05) * (1 - torch.cat(others)).clamp(0.02, 1)).double().numpy()
+        taught = torch.from_numpy(rng.choice(len(at), min(TAUGHT, len(at)), replace=False, p=sure / sure.sum()))
+        likely = torch.from_numpy(cache.classes[at]).long()[taught]
+        seen = (scale * embeddings[taught] @ name_embeddings.T).log_softmax(dim=-1).gather(1, likely)
+        losses = {"teacher": -(probabilities[taught] * seen).sum(dim=1).mean()}
         zero = torch.zeros(())
         return losses | {name: weight[name] * torch.stack([zero, *some]).sum() / BATCH for name, some in parts.items()}
 
