@@ -110,7 +110,7 @@ def evaluate(
                 score = _score(sample.truth, fused.value.label_map, len(dataset.words) + 1, costs)
             else:
                 best = majority_regions(made.value.label_map, sample.regions)
-                score = _score(sample.regions, best, int(sample.regions.max()) + 1, costs)
+                score = _score(sample.regions, best, max(int(sample.regions.max()), 0) + 1, costs)
             scores[key].append(score)
         yield [_row(key, scores[key]) for key in keys]
 

@@ -1,4 +1,7 @@
-"""How good a label map is: prediction and truth → confusion matrix, IoU, pixel accuracy, boundary F, upper bound."""
+"""How good a label map is: prediction and truth → confusion matrix, IoU, pixel accuracy, boundary F, upper bound.
+
+Pixels of which the truth is UNKNOWN count nowhere.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,16 @@ from numpy.typing import NDArray
 
 from fusion.overlap import contingency
 
+UNKNOWN = -1  # in a true map: nobody said what is there
+
 
 def confusion_matrix(truth: NDArray[np.int32], predicted: NDArray[np.int32], num_classes: int) -> NDArray[np.int64]:
-    """(N, N) int64: how many pixels of true class r were predicted as c. Maps (H, W) with values 0 … N-1."""
-    return contingency(truth, predicted, (num_classes, num_classes))
+    """(N, N) int64: how many pixels of true class r were predicted as c. Maps (H, W) with values 0 … N-1.
+
+    The truth may be UNKNOWN.
+    """
+    known = truth != UNKNOWN
+    return contingency(truth[known], predicted[known], (num_classes, num_classes))
 
 
 def mean_iou(confusion: NDArray[np.int64]) -> float:
@@ -35,17 +44,22 @@ def pixel_accuracy(confusion: NDArray[np.int64]) -> float:
 def majority_regions(mask_map: NDArray[np.int32], regions: NDArray[np.int32]) -> NDArray[np.int32]:
     """(H, W) int32: every mask as the true region that has most of its pixels; ties go to the lower id.
 
-    Both maps are (H, W) of the same frame, ids from 0.
+    Both maps are (H, W) of the same frame, ids from 0; regions may be UNKNOWN.
     """
-    shape = int(mask_map.max()) + 1, int(regions.max()) + 1
-    return contingency(mask_map, regions, shape).argmax(axis=1).astype(np.int32)[mask_map]
+    shape = int(mask_map.max()) + 1, max(int(regions.max()), 0) + 1
+    known = regions != UNKNOWN
+    return contingency(mask_map[known], regions[known], shape).argmax(axis=1).astype(np.int32)[mask_map]
 
 
-def boundaries(label_map: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """(H, W) bool: pixels whose right or lower neighbour has another label, so that a border is one pixel wide."""
+def boundaries(label_map: NDArray[np.int32], known: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """(H, W) bool: pixels whose right or lower neighbour has another label, so that a border is one pixel wide.
+
+    With `known` (H, W), only where both pixels are known.
+    """
+    known = np.ones(label_map.shape, bool) if known is None else known
     edge = np.zeros(label_map.shape, bool)
-    edge[:, :-1] |= label_map[:, :-1] != label_map[:, 1:]
-    edge[:-1] |= label_map[:-1] != label_map[1:]
+    edge[:, :-1] |= (label_map[:, :-1] != label_map[:, 1:]) & known[:, :-1] & known[:, 1:]
+    edge[:-1] |= (label_map[:-1] != label_map[1:]) & known[:-1] & known[1:]
     return edge
 
 
@@ -54,9 +68,10 @@ def boundary_f(truth: NDArray[np.int32], predicted: NDArray[np.int32], tolerance
 
     Precision is the share of predicted border pixels near a true one, recall that of true ones near a
     predicted one (as in the boundary measure of DAVIS, Perazzi et al., CVPR 2016, without matching one to
-    one). 1 if neither map has a border.
+    one). 1 if neither map has a border. Borders of what is UNKNOWN in the truth, and inside it, count for neither.
     """
-    true_edge, predicted_edge = boundaries(truth), boundaries(predicted)
+    known = truth != UNKNOWN
+    true_edge, predicted_edge = boundaries(truth, known), boundaries(predicted, known)
     if not true_edge.any() or not predicted_edge.any():
         return float(true_edge.any() == predicted_edge.any())
     precision = float(np.mean(_distances(true_edge)[predicted_edge] <= tolerance))

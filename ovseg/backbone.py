@@ -18,14 +18,17 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from open_clip.hf_model import HFTextEncoder
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from ovseg.config import MODEL_FORMS, OvsegConfig
-from ovseg.dense import dense_tokens
+from ovseg.conv import POOLED, averages_locations, dense_locations, location_hw
+from ovseg.dense import DENSE, dense_tokens
 from ovseg.device import resolve_device, resolve_dtype
-from ovseg.fetch import CONFIG_FILE, WEIGHTS_FILE, builtin_folder, checked_folder, hub_files
+from ovseg.fetch import CONFIG_FILE, WEIGHTS_FILE, builtin_folder, checked_folder, hub_files, own_text_tower
 
 TEXT_BATCH = 256  # prompts at once: 77 tokens each, some 100 MB for ViT-B
 
@@ -34,7 +37,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A CLIP, its tokenizer and its preprocessing; ValueError if its image tower is no plain ViT."""
+    """A CLIP, its tokenizer and its preprocessing.
+
+    ValueError if its image tower is neither a plain ViT nor a convolutional net with average pooling.
+    """
 
     model: Any  # open_clip.CLIP or CustomTextCLIP (untyped), in eval mode
     tokenizer: Callable[[list[str]], Tensor]  # N texts -> (N, context length) token ids
@@ -44,38 +50,69 @@ class Backbone:
 
     def __post_init__(self) -> None:
         visual = self.model.visual
-        if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None:
-            pooling = " with attentional pooling" if isinstance(visual, VisionTransformer) else ""
+        if isinstance(visual, VisionTransformer):
+            supported, pooling = visual.attn_pool is None, " with attentional pooling"
+        else:
+            supported, pooling = isinstance(visual, TimmModel) and averages_locations(visual), ""
+        if not supported:
             raise ValueError(
                 f"image tower {type(visual).__name__}{pooling} is not supported: expected open_clip's own "
-                "VisionTransformer with class-token or average pooling, such as ViT-B-16"
+                "VisionTransformer with class-token or average pooling, such as ViT-B-16, or a convolutional net "
+                "of timm with average pooling, such as convnext_base"
             )
 
     @property
+    def is_convolutional(self) -> bool:
+        """Whether the image tower is a convolutional net: no attention, hence no variants of it."""
+        return isinstance(self.model.visual, TimmModel)
+
+    def check_variant(self, variant: str) -> None:
+        """ValueError if the dense variant does not fit the image tower."""
+        fitting = (POOLED,) if self.is_convolutional else tuple(DENSE)
+        if variant not in fitting:
+            tower = "a convolutional image tower" if self.is_convolutional else "a ViT"
+            raise ValueError(f"ovseg.dense is {variant!r}, expected {' or '.join(fitting)} for {tower}")
+
+    @property
     def patch_hw(self) -> tuple[int, int]:
-        """Height and width of a patch, px."""
+        """Height and width, px, of what has an embedding of its own: a patch, or a location of the feature map."""
+        if self.is_convolutional:
+            return location_hw(self.model.visual)
         height, width = self.model.visual.patch_size
         return height, width
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(N, C) float32 unit embeddings of N prompts; the tokenizer cuts those that are too long."""
         batches = [list(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
-        device = self.model.visual.proj.device
+        device = self.model.logit_scale.device
         with torch.inference_mode():
-            encoded = [self.model.encode_text(self.tokenizer(batch).to(device)).float() for batch in batches]
+            encoded = [self.model.encode_text(self._tokens(batch).to(device)).float() for batch in batches]
             return F.normalize(torch.cat(encoded), dim=-1).cpu().numpy()
+
+    def _tokens(self, texts: list[str]) -> Tensor:
+        """(N, length) token ids; a Hugging Face tower masks the padding, so that most of it can be left out."""
+        tokens = self.tokenizer(texts)
+        if not isinstance(getattr(self.model, "text", None), HFTextEncoder):
+            return tokens
+        used = (tokens != self.model.text.config.pad_token_id).any(dim=0)
+        return tokens[:, : int(used.nonzero().max()) + 1]
 
     def encode_patches(self, pixels: NDArray[np.float32], variant: str) -> NDArray[np.float32]:
         """(B, C, h, w) float32 unit embeddings of the patches of normalised `pixels` (B, 3, h patch, w patch).
 
-        `variant` is a name in dense.DENSE.
+        `variant` is a name in dense.DENSE, or conv.POOLED for a convolutional tower; else ValueError.
         """
+        self.check_variant(variant)
         visual = self.model.visual
-        grid_hw = tuple(side // patch for side, patch in zip(pixels.shape[2:], self.patch_hw, strict=True))
         with torch.inference_mode():
-            tokens = dense_tokens(visual, torch.from_numpy(pixels).to(visual.proj), variant)  # B x (1 + h w) x C
-            patches = F.normalize(tokens[:, 1:].float(), dim=-1)  # B x h w x C
-            return patches.mT.unflatten(2, grid_hw).contiguous().cpu().numpy()
+            inputs = torch.from_numpy(pixels).to(self.model.logit_scale)
+            if self.is_convolutional:
+                patches = dense_locations(visual, inputs)
+            else:
+                grid_hw = tuple(side // patch for side, patch in zip(pixels.shape[2:], self.patch_hw, strict=True))
+                tokens = dense_tokens(visual, inputs, variant)  # B x (1 + h w) x C
+                patches = tokens[:, 1:].mT.unflatten(2, grid_hw)
+            return F.normalize(patches.float(), dim=1).contiguous().cpu().numpy()
 
 
 def load_backbone(
@@ -90,7 +127,7 @@ def load_backbone(
     torch_dtype = resolve_dtype(dtype, torch_device)
     source = fetch_weights(config, download=False, preset=preset)
     if source.startswith("local-dir:"):
-        name, settings = source, {}
+        name, settings = source, own_text_tower(Path(source.removeprefix("local-dir:")))
     else:
         name, settings = config.model, _tag_settings(config, source)
     try:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ovseg.config import OvsegConfig
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
+TEXT_TOWER_FILE = "config.json"  # of a Hugging Face text tower: its architecture, as transformers saves it
 TOKENIZER_FILES = ("tokenizer*.json", "special_tokens_map.json", "vocab.json", "vocab.txt", "merges.txt")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
@@ -49,13 +51,28 @@ def checked_folder(folder: Path) -> Path:
     missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"model folder {folder} lacks {', '.join(missing)}")
+    elsewhere = text_config(folder).get("hf_model_name")
+    if elsewhere and not (folder / TEXT_TOWER_FILE).is_file():  # open_clip would look for it on the hub
+        raise ValueError(
+            f"{folder} has the text tower of {elsewhere}, expected its {TEXT_TOWER_FILE} beside the weights"
+        )
+    return folder
+
+
+def text_config(folder: Path) -> dict[str, Any]:
+    """The text tower's settings in an open_clip local-dir; ValueError if there are none."""
     try:
-        text_cfg = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+        return dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG_FILE} is no open_clip config: {error!r}") from None
-    if "hf_model_name" in text_cfg:  # open_clip would look for that model on the hub
-        raise ValueError(f"{folder} has the text tower of {text_cfg['hf_model_name']}, expected open_clip's own")
-    return folder
+
+
+def own_text_tower(folder: Path) -> dict[str, Any]:
+    """open_clip arguments with which a Hugging Face text tower is built from `folder` itself, not from the hub."""
+    text_cfg = text_config(folder)
+    if "hf_model_name" not in text_cfg:
+        return {}
+    return {"text_cfg": text_cfg | {"hf_model_name": str(folder), "hf_model_pretrained": False}}
 
 
 def hub_files(repo: str, config: OvsegConfig, files: Sequence[str], *, download: bool, preset: str) -> Path:
@@ -88,7 +105,7 @@ def _snapshot(repo: str, config: OvsegConfig, files: Sequence[str], *, local: bo
     """Folder of the hub's cache with all of `files`; OSError if it, or the hub if not `local`, lacks one."""
     from huggingface_hub import snapshot_download
 
-    patterns = [*files, *TOKENIZER_FILES]
+    patterns = [*files, TEXT_TOWER_FILE, *TOKENIZER_FILES]
     folder = snapshot_download(repo, revision=config.revision, allow_patterns=patterns, local_files_only=local)
     missing = [name for name in files if not Path(folder, name).is_file()]
     if missing:

@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 
 
 class OpenVocabSegmenter:
-    """Training-free open-vocabulary segmentation with dense CLIP embeddings (MaskCLIP, Zhou et al. 2022)."""
+    """Training-free open-vocabulary segmentation with dense CLIP embeddings (MaskCLIP, Zhou et al. 2022).
+
+    ValueError if the config's dense variant does not fit the backbone.
+    """
 
     def __init__(self, backbone: Backbone, config: OvsegConfig) -> None:
+        backbone.check_variant(config.dense)
         self.backbone = backbone
         self.config = config
 

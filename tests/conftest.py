@@ -15,7 +15,11 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
 hypothesis.settings.load_profile("untimed")
 ROOT = Path(__file__).parent.parent
-WEIGHTS = [ROOT / "emerdiff/weights/mini/model_index.json", ROOT / "ovseg/weights/mini/open_clip_config.json"]
+WEIGHTS = [
+    ROOT / "emerdiff/weights/mini/model_index.json",
+    ROOT / "ovseg/weights/mini/open_clip_config.json",
+    ROOT / "ovseg/weights/photo/open_clip_config.json",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -79,3 +79,22 @@ def test_boundary_f_without_borders():
     flat, split = np.zeros((3, 3), np.int32), np.eye(3, dtype=np.int32)
     assert boundary_f(flat, flat, 2) == 1
     assert boundary_f(flat, split, 2) == boundary_f(split, flat, 2) == 0
+
+
+def test_unknown_pixels_count_nowhere():
+    truth = np.array([[0, 0, -1, 1], [0, 0, -1, 1]], np.int32)
+    predicted = np.array([[0, 1, 0, 1], [0, 0, 1, 1]], np.int32)
+    assert confusion_matrix(truth, predicted, 2).tolist() == [[3, 1], [0, 2]]
+    masks = np.array([[0, 0, 0, 0], [1, 1, 1, 1]], np.int32)
+    regions = np.array([[-1, -1, -1, 2], [-1, 1, 1, 0]], np.int32)
+    assert majority_regions(masks, regions).tolist() == [[2] * 4, [1] * 4]
+    assert not boundaries(truth, truth >= 0).any()  # what is unknown lies between the two
+    assert boundaries(predicted, truth >= 0).sum() == 2
+
+
+@given(PAIRS)
+def test_borders_are_the_same_without_and_with_all_known(pair):
+    truth, predicted = pair
+    assert (boundaries(truth) == boundaries(truth, np.ones(truth.shape, bool))).all()
+    unknown = np.full(truth.shape, -1, np.int32)
+    assert boundary_f(unknown, predicted, 2) == 1

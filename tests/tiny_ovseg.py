@@ -10,6 +10,7 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
+from transformers import BertConfig, BertTokenizerFast
 
 from ovseg.backbone import Backbone
 
@@ -72,3 +73,32 @@ def save_with_own_tokenizer(folder: Path) -> None:
     (folder / "merges.txt").write_text("#version: 0.2\na t</w>\n")
     tokenizer_config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 32}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
+
+
+def save_bert(folder: Path) -> None:
+    """Config and tokenizer of a tiny BERT, as transformers saves them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "grass", "sky", "photo", "of"]
+    (folder / "vocab.txt").write_text("\n".join(vocab) + "\n")
+    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertConfig(vocab_size=len(vocab), max_position_embeddings=64, **sizes).save_pretrained(folder)
+
+
+def save_with_bert(folder: Path, vision_cfg: dict[str, Any]) -> None:
+    """A random local-dir whose text tower is a tiny BERT, the files of both towers beside each other."""
+    save_bert(folder)
+    text_cfg = {
+        "hf_model_name": "org/a-text-tower",
+        "hf_tokenizer_name": "org/a-text-tower",
+        "hf_proj_type": "linear",
+        "hf_pooler_type": "mean_pooler",
+        "context_length": 32,
+    }
+    model_cfg = {"embed_dim": 12, "vision_cfg": vision_cfg, "text_cfg": text_cfg}
+    torch.manual_seed(0)
+    own = text_cfg | {"hf_model_name": str(folder), "hf_model_pretrained": False}
+    model = open_clip.CustomTextCLIP(**model_cfg | {"text_cfg": own})
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    settings = {"model_cfg": model_cfg, "preprocess_cfg": {"mean": MEAN, "std": STD}}
+    (folder / "open_clip_config.json").write_text(json.dumps(settings))

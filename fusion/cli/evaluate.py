@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Option("--dataset", help="The data set: toy.")],
-    root: Annotated[str, typer.Option("--root", help="Where it is; for toy a range of seeds FIRST:END.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="The data set: toy, pictures.")],
+    root: Annotated[
+        str,
+        typer.Option(
+            "--root",
+            help="Where it is. toy: a range of seeds FIRST:END. pictures: a folder DIR/labels with names.txt and label "
+            "maps, the pictures in DIR/images; every tenth of them: DIR/labels:0::10.",
+        ),
+    ],
     preset: options.PresetName = "mini",
     masks: Annotated[
         str,
@@ -34,7 +41,7 @@ def evaluate(
         typer.Option(
             "--clip",
             callback=options.several_of("ovseg.config", "DENSE_VARIANTS"),
-            help="Comma-separated: maskclip, clip. Default: the preset's.",
+            help="Comma-separated: maskclip, clip; pooled for a convolutional net. Default: the preset's.",
         ),
     ] = None,
     fuse: Annotated[

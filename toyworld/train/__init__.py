@@ -1,4 +1,4 @@
-"""Training of the embedded models on the toy world: `python -m toyworld.train vae|clip|unet --minutes M --resume`.
+"""Training of the embedded models, on the toy world or photographs: `python -m toyworld.train MODEL --minutes M`.
 
 scenes (toyworld.data) → `loop.fit` with the model's loss → averaged weights → folders as diffusers and open_clip
 lay them out.

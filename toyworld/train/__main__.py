@@ -11,13 +11,17 @@ from pathlib import Path
 from toyworld.data import scene_cache
 from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
 
+PHOTO_WEIGHTS = Path(__file__).parents[2] / "ovseg/weights/photo"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m toyworld.train", description="Train an embedded model on the toy world."
+        prog="python -m toyworld.train", description="Train an embedded model on the toy world, or on your photographs."
     )
     parser.add_argument(
-        "model", choices=("vae", "clip", "unet"), help="unet needs a trained vae in the same --runs folder"
+        "model",
+        choices=("vae", "clip", "unet", "photo-clip"),
+        help="unet needs a trained vae in the same --runs folder, photo-clip a folder of --pictures",
     )
     parser.add_argument(
         "--minutes", type=float, help="training time in all, resumed runs included (default: the model's own)"
@@ -31,17 +35,27 @@ def main() -> None:
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="where scenes, checkpoints, logs and weights go"
     )
+    parser.add_argument("--pictures", type=Path, help="photo-clip: a folder with captions.csv (path,tags,caption)")
+    parser.add_argument("--size", type=int, default=320, help="photo-clip: px of the pictures' shorter side")
     arguments = parser.parse_args()
     if arguments.start and not arguments.start.is_dir():
         parser.error(f"--start {arguments.start}: expected a folder of weights, such as emerdiff/weights/mini")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
-    trainer = importlib.import_module(f"toyworld.train.{arguments.model}")
+    trainer = importlib.import_module(f"toyworld.train.{arguments.model.replace('-', '_')}")
     minutes = trainer.SCHEDULE.minutes if arguments.minutes is None else arguments.minutes
     schedule = replace(trainer.SCHEDULE, minutes=minutes, restart=arguments.restart)
+    run, weights = arguments.runs / arguments.model, arguments.runs / "weights"
+    if arguments.model == "photo-clip":
+        if not (arguments.pictures and arguments.pictures.is_dir()):
+            parser.error(f"--pictures {arguments.pictures}: expected a folder with captions.csv")
+        start = arguments.start or PHOTO_WEIGHTS
+        trainer.train(
+            arguments.pictures, schedule, run, weights, start=start, resume=arguments.resume, size=arguments.size
+        )
+        return
     train_scenes = scene_cache(arguments.runs / "cache", TRAIN_SEEDS.start, arguments.scenes)
     validation = scene_cache(arguments.runs / "cache", VALIDATION_SEEDS.start, 100)
-    run, weights = arguments.runs / arguments.model, arguments.runs / "weights"
     trainer.train(train_scenes, validation, schedule, run, weights, start=arguments.start, resume=arguments.resume)
 
 

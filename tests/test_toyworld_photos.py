@@ -1,0 +1,186 @@
+"""Training on a folder of pictures: what is read and left out, what tags teach, and a step from end to end."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tiny_ovseg import save_bert, save_with_bert
+
+from ovseg import OpenVocabSegmenter, OvsegConfig
+from ovseg.backbone import load_backbone
+from toyworld.photos import feature_cache, read_photos
+from toyworld.train import photo_clip, photo_start
+from toyworld.train.photo_clip import Words, expected_places, tag_losses
+
+VISION = {"timm_model_name": "test_efficientnet", "timm_pool": "avg", "timm_proj": None, "image_size": 64}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """24 noise pictures in two sources; streets are tagged in full and have label maps."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    rows = []
+    for source, tags in (("streets", "road;building;sky;tree"), ("pets", "cat")):
+        (folder / "images" / source).mkdir(parents=True)
+        for index in range(12):
+            path = f"images/{source}/{index:02}.png"
+            Image.fromarray(rng.integers(0, 256, (40, 70, 3), np.uint8)).save(folder / path)
+            rows.append({"path": path, "tags": tags, "caption": f"a {tags.split(';')[index % 2 - 1]} in a photo"})
+    (folder / "labels/streets").mkdir(parents=True)
+    for index in range(12):
+        Image.new("L", (70, 40)).save(folder / f"labels/streets/{index:02}.png")
+    with (folder / "captions.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["path", "tags", "caption"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("start")
+    save_with_bert(folder, VISION)
+    return folder
+
+
+def test_every_tenth_picture_with_a_label_map_is_left_out(pictures):
+    photos = read_photos(pictures)
+    names = [f"{photo.source}/{photo.path.stem}" for photo in photos]
+    assert len(photos) == 22 and names == sorted(names)
+    assert {"images/streets/00", "images/streets/10"}.isdisjoint(names)
+    assert photos[-1].tags == ("road", "building", "sky", "tree")
+
+
+def test_a_folder_without_its_table_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"captions.csv: expected a table path,tags,caption"):
+        read_photos(tmp_path)
+    (tmp_path / "captions.csv").write_text("file,text\na.jpg,x\n")
+    with pytest.raises(ValueError, match="has the columns file, text, expected path, tags, caption"):
+        read_photos(tmp_path)
+
+
+def test_features_are_computed_once_and_only_used_for_their_pictures(pictures, tmp_path):
+    calls = []
+
+    def encode(rgb):
+        calls.append(rgb.shape)
+        places = (rgb.shape[0] // 8) * (rgb.shape[1] // 8)
+        return np.full((places, 3), len(calls), np.float16), np.zeros((places, 2), np.int16), np.ones((places, 2))
+
+    photos = read_photos(pictures)[:3]
+    for _ in range(2):
+        cache = feature_cache(tmp_path, photos, 24, 8, encode)
+    assert calls == [(24, 40, 3)] * 3 and cache.grids == [(3, 5)] * 3
+    assert (cache.features[cache.starts[1] : cache.starts[2]] == 2).all()
+    with pytest.raises(ValueError, match="holds features of other pictures"):
+        feature_cache(tmp_path, photos[:2], 24, 8, encode)
+
+
+def test_the_shares_of_tags_stay_in_their_bounds():
+    beliefs = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)) + torch.tensor([4.0, 0.0, -4.0])
+    low, high = torch.tensor([30.0, 12.0, 6.0]), torch.tensor([40.0, 20.0, 10.0])
+    shares = expected_places(beliefs, low, high)
+    torch.testing.assert_close(shares.sum(1), torch.ones(60))
+    assert (shares.sum(0) >= low * 0.9).all() and (shares.sum(0) <= high * 1.1).all()
+    free = expected_places(beliefs, torch.zeros(3), torch.full((3,), 60.0))
+    torch.testing.assert_close(free, beliefs.softmax(1))
+
+
+def test_tags_alone_find_the_places_of_what_is_in_several_pictures():
+    """Three kinds of places, each pure; pictures show two of them: only their tags tell which is which."""
+    kinds = torch.eye(3)
+    head = torch.nn.Linear(3, 3)
+    torch.nn.init.normal_(head.weight, std=0.1, generator=torch.Generator().manual_seed(1))
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.1)
+    rows = torch.full((20,), 0.5)
+    shown = [(0, 1), (1, 2), (2, 0)]
+    for _ in range(60):
+        losses = []
+        for pair in shown:
+            places = kinds[[pair[0]] * 12 + [pair[1]] * 8]
+            logs = head(places).log_softmax(1)[:, list(pair)]
+            losses.append(tag_losses(logs, rows, [f"kind {i}" for i in pair], [], tells_all=True)[0])
+        optimizer.zero_grad()
+        torch.stack(losses).sum().backward()
+        optimizer.step()
+    assert head(kinds).argmax(1).tolist() == [0, 1, 2]
+
+
+def test_words_that_a_picture_does_not_show(pictures, start):
+    photos = read_photos(pictures)
+    words = Words(photos, load_backbone(OvsegConfig(model=f"local-dir:{start}", dense="pooled")))
+    assert words.telling == {"images/streets"}
+    pet, street = photos[0], photos[-1]
+    rng = np.random.default_rng(0)
+    tags, beside = words.wanted(pet, rng)
+    assert tags == ["cat"] and "sofa" in beside and "cat" not in beside
+    assert words.wanted(street, rng) == (["road", "building", "sky", "tree"], [])
+    words.embeddings = torch.eye(len(words.words))  # no two words are near in meaning
+    cat, sky, kitten = (words.index[word] for word in ("cat", "sky", "kitten"))
+    assert not words.absent(pet)[[cat, sky, kitten]].any()  # the sky may be anywhere
+    absent = words.absent(street)
+    assert not absent[[words.index[tag] for tag in street.tags]].any()
+
+
+def train(pictures, start, folder, resume=False):
+    schedule = replace(photo_clip.SCHEDULE, minutes=1e-6, learning_rate=0.01, warmup_steps=1)
+    run, weights = folder / "photo-clip", folder / "weights"
+    photo_clip.train(pictures, schedule, run, weights, start=start, resume=resume, size=64)
+
+
+def test_a_step_of_training_gives_a_model_that_segments(pictures, start, tmp_path, monkeypatch):
+    monkeypatch.setattr(photo_clip, "BATCH", 4)
+    train(pictures, start, tmp_path)
+    (row,) = csv.DictReader((tmp_path / "photo-clip/log.csv").open())
+    assert row["step"] == "1" and all(float(value) == float(value) for value in row.values())
+    trained = tmp_path / "weights/photo"
+    before, after = (load_file(folder / "open_clip_model.safetensors") for folder in (start, trained))
+    changed = {name for name in before if not torch.allclose(before[name].float(), after[name].float(), atol=1e-3)}
+    assert changed and all("conv_head" in n or "bn2" in n or "classifier" in n or n == "logit_scale" for n in changed)
+    config = OvsegConfig(model=f"local-dir:{trained}", dense="pooled", image_size=64)
+    image = np.zeros((40, 70, 3), np.uint8)
+    coarse = OpenVocabSegmenter.from_config(config, device="cpu").segment(image, ["cat", "sky"])
+    assert coarse.label_map.shape == (40, 70)
+
+
+def test_only_an_efficientnet_can_be_trained(pictures, tmp_path):
+    save_with_bert(tmp_path / "start", VISION | {"timm_model_name": "test_convnext", "timm_proj": "linear"})
+    with pytest.raises(ValueError, match="has no conv_head, expected one of timm's EfficientNets"):
+        train(pictures, tmp_path / "start", tmp_path)
+
+
+def test_the_start_is_the_two_towers_with_centred_words(tmp_path, monkeypatch):
+    import timm
+    from transformers import AutoConfig, AutoModel
+
+    save_bert(tmp_path / "text")
+    torch.manual_seed(0)
+    text = AutoModel.from_config(AutoConfig.from_pretrained(tmp_path / "text"))
+    save_file(text.state_dict(), tmp_path / "text/model.safetensors")
+    tower = timm.create_model("test_efficientnet")
+    torch.save({f"other.{i}": tensor for i, tensor in enumerate(tower.state_dict().values())}, tmp_path / "image.pth")
+    monkeypatch.setattr(photo_start, "TOWER", "test_efficientnet")
+    monkeypatch.setattr(photo_start, "WIDTH", 16)
+    monkeypatch.setattr(photo_start, "TOKENIZER_FILES", ("config.json", "tokenizer.json", "tokenizer_config.json"))
+    photo_start.build(tmp_path / "image.pth", tmp_path / "text", tmp_path / "start")
+
+    settings = json.loads((tmp_path / "start/open_clip_config.json").read_text())
+    assert str(tmp_path) not in json.dumps(settings)
+    backbone = load_backbone(OvsegConfig(model=f"local-dir:{tmp_path / 'start'}", dense="pooled"))
+    own = backbone.model.visual.trunk.state_dict()
+    kept = {name: tensor for name, tensor in tower.state_dict().items() if not name.startswith("classifier")}
+    assert all(torch.allclose(own[name].float(), kept[name].float(), atol=1e-2) for name in kept)
+    vectors = photo_start.class_vectors(backbone.model, backbone.tokenizer, photo_clip.class_names()[:1000])
+    assert vectors.mean((0, 1)).abs().max() < 1e-2 < vectors.abs().max()
+    pixels = np.zeros((1, 3, 64, 64), np.float32)
+    logits = photo_clip.teacher(backbone, tmp_path / "start")(torch.zeros(2, tower.num_features))
+    torch.testing.assert_close(logits[0], tower.classifier.bias)
+    assert backbone.encode_patches(pixels, "pooled").shape[1] == 16

@@ -1,0 +1,122 @@
+"""A folder of photographs that people described: captions.csv → pictures with tags; their feature maps, kept on disk.
+
+FOLDER/captions.csv has the columns path, tags, caption: the path is relative to FOLDER, tags are separated by `;` (what
+fills most of the picture first, where that is known), either may be empty. Pictures of one folder are one source: they
+are tagged in one manner.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ovseg.pixels import patch_grid
+
+HOLD_OUT = 10  # of a source with label maps every tenth picture is for measuring
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture and what was said of it."""
+
+    path: Path
+    source: str  # its folder, relative to the folder of all pictures
+    tags: tuple[str, ...]
+    caption: str
+
+
+def read_photos(folder: Path) -> list[Photo]:
+    """The pictures of `folder`/captions.csv to train on, by path.
+
+    Where a source images/NAME has label maps labels/NAME, every tenth of them in the order of names, the first
+    included, is left out with its picture: those are for `emerseg eval --dataset pictures --root labels/NAME:0::10`.
+    ValueError on a file that lacks the columns or names no pictures, FileNotFoundError if it is not there.
+    """
+    table = folder / "captions.csv"
+    if not table.is_file():
+        raise FileNotFoundError(f"no {table}: expected a table path,tags,caption beside the pictures")
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"path", "tags", "caption"} <= rows[0].keys():
+        raise ValueError(f"{table} has the columns {', '.join(rows[0]) if rows else '-'}, expected path, tags, caption")
+    photos = []
+    for row in rows:
+        tags = tuple(dict.fromkeys(tag.strip() for tag in row["tags"].split(";") if tag.strip()))
+        photos.append(Photo(folder / row["path"], str(Path(row["path"]).parent), tags, row["caption"].strip()))
+    held = {
+        folder / source / label_map.stem
+        for source in sorted({photo.source for photo in photos})
+        for label_map in sorted((folder / source.replace("images", "labels", 1)).glob("*.png"))[::HOLD_OUT]
+        if source.startswith("images")
+    }
+    return sorted((photo for photo in photos if photo.path.with_suffix("") not in held), key=lambda photo: photo.path)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureCache:
+    """Feature maps of many pictures: of picture i the rows starts[i] … starts[i + 1], an h x w grid row by row."""
+
+    features: np.ndarray  # (P, D) float16, memory-mapped
+    classes: np.ndarray  # (P, K) int16: the teacher's likeliest classes of each place, memory-mapped
+    probabilities: np.ndarray  # (P, K) float16: how likely they are
+    grids: list[tuple[int, int]]
+    starts: np.ndarray  # (N + 1,)
+
+
+Encode = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]  # RGB, resized → the first three, (h w, …)
+
+
+def feature_cache(folder: Path, photos: Sequence[Photo], size: int, stride: int, encode: Encode) -> FeatureCache:
+    """Feature maps of `photos` at about `size` px of the shorter side, computed into `folder` where they are not yet.
+
+    `folder` is used again for the same pictures and size alone; ValueError if it holds others.
+    """
+    marks = {"size": size, "pictures": [str(photo.path) for photo in photos]}
+    names = ("features", "classes", "probabilities")
+    done = folder / "grids.json"
+    if not done.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        grids = [_grid(photo.path, size, stride) for photo in photos]
+        starts = np.cumsum([0, *(height * width for height, width in grids)])
+        arrays: list[np.memmap] = []
+        for index, (photo, (rows, columns)) in enumerate(zip(photos, grids, strict=True)):
+            with Image.open(photo.path) as picture:
+                side = (columns * stride, rows * stride)
+                made = encode(np.asarray(picture.convert("RGB").resize(side, Image.Resampling.BICUBIC)))
+            if not arrays:
+                named = zip(names, made, strict=True)
+                arrays = [_new_array(folder / f"{name}.npy", part, starts) for name, part in named]
+            for array, part in zip(arrays, made, strict=True):
+                array[starts[index] : starts[index + 1]] = part
+            if (index + 1) % 1000 == 0:
+                log.info("computed the features of %d of %d pictures", index + 1, len(photos))
+        for array in arrays:
+            array.flush()
+        done.write_text(json.dumps({**marks, "grids": grids}))  # last: its presence says that the rest is complete
+    known = json.loads(done.read_text())
+    if {name: known[name] for name in marks} != marks:
+        raise ValueError(
+            f"{folder} holds features of other pictures or another size: remove it, or give another --runs"
+        )
+    grids = [(height, width) for height, width in known["grids"]]
+    starts = np.cumsum([0, *(height * width for height, width in grids)])
+    features, classes, probabilities = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in names)
+    return FeatureCache(features, classes, probabilities, grids, starts)
+
+
+def _grid(path: Path, size: int, stride: int) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return patch_grid((picture.height, picture.width), size, (stride, stride))
+
+
+def _new_array(path: Path, part: np.ndarray, starts: np.ndarray) -> np.memmap:
+    """An array on disk for as many rows like those of `part` as there are places in all pictures."""
+    return np.lib.format.open_memmap(path, "w+", part.dtype, (int(starts[-1]), part.shape[1]))
