@@ -144,7 +144,7 @@ def train(
 
     @torch.inference_mode()
     def validate(averaged: nn.ModuleDict) -> dict[str, float]:
-        clean = torch.from_numpy(validation_latents[:64]).float()
+        clean = torch.tensor(validation_latents[:64]).float()
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
         return {
             f"noise_{t}": prediction_error(averaged, clean, [""] * 64, torch.full((64,), t), noise).item()
