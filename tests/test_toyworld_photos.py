@@ -15,7 +15,7 @@ from tiny_ovseg import save_bert, save_with_bert
 
 from ovseg import OpenVocabSegmenter, OvsegConfig
 from ovseg.backbone import load_backbone
-from toyworld.photos import feature_cache, read_photos
+from toyworld.photos import feature_cache, read_photos, squares
 from toyworld.train import photo_clip, photo_start
 from toyworld.train.photo_clip import Words, expected_places, tag_losses
 
@@ -82,6 +82,22 @@ def test_features_are_computed_once_and_only_used_for_their_pictures(pictures, t
     assert (cache.features[cache.starts[1] : cache.starts[2]] == 2).all()
     with pytest.raises(ValueError, match="holds features of other pictures"):
         feature_cache(tmp_path, photos[:2], 24, 8, encode)
+
+
+def test_squares_are_cut_from_the_middle_once_and_only_used_for_their_pictures(pictures, tmp_path):
+    made = squares(tmp_path, pictures, 5)
+    assert made.images.shape == (5, 256, 256, 3) and made.validation.shape == (1, 256, 256, 3)
+    assert len(made.texts) == 5 and all("photo" in text for text in made.texts)
+    first = np.asarray(Image.open(read_photos(pictures)[0].path).crop((15, 0, 55, 40)).resize((256, 256), 3))
+    inner = slice(16, -16)  # at the border the filter sees what was cut off
+    np.testing.assert_array_equal(made.validation[0][inner, inner], first[inner, inner])
+    cut = made.crop(2, 64, 32, np.random.default_rng(0))
+    assert cut.shape == (32, 32, 3)
+    changed = (tmp_path / "images.npy").stat().st_mtime_ns
+    squares(tmp_path, pictures, 5)
+    assert (tmp_path / "images.npy").stat().st_mtime_ns == changed
+    with pytest.raises(ValueError, match="holds squares of other pictures"):
+        squares(tmp_path, pictures, 4)
 
 
 def test_the_shares_of_tags_stay_in_their_bounds():

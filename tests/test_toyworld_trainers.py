@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
+from PIL import Image
 
 from toyworld.data import scene_cache
+from toyworld.photos import squares
 from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
 from toyworld.train import clip, unet, vae
 
@@ -18,20 +21,25 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def scenes(tmp_path_factory):
+    """40 scenes to train on and 100 to validate."""
+    folder = tmp_path_factory.mktemp("cache")
+    return scene_cache(folder, TRAIN_SEEDS.start, 40), scene_cache(folder, VALIDATION_SEEDS.start, 100)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, scenes):
     """A folder in which all three models were trained for a step, in the order that they need each other."""
     folder = tmp_path_factory.mktemp("runs")
     for trainer in (vae, unet, clip):
-        train(trainer, folder)
+        train(trainer, scenes, folder)
     return folder
 
 
-def train(trainer, folder, start=None):
-    name = trainer.__name__.split(".")[-1]
-    scenes = scene_cache(folder / "cache", TRAIN_SEEDS.start, 40)
-    validation = scene_cache(folder / "cache", VALIDATION_SEEDS.start, 100)
+def train(trainer, scenes, folder, **options):
+    options = {"start": None, "resume": False, **options}
     schedule = replace(trainer.SCHEDULE, minutes=1e-6)
-    trainer.train(scenes, validation, schedule, folder / name, folder / "weights", start=start, resume=False)
+    trainer.train(*scenes, schedule, folder / trainer.__name__.split(".")[-1], folder / "weights", **options)
 
 
 def test_the_folders_load_where_they_are_used(runs):
@@ -48,24 +56,26 @@ def test_the_folders_load_where_they_are_used(runs):
 def test_the_log_has_a_row(runs, name):
     (row,) = csv.DictReader((runs / name / "log.csv").open())
     assert row["step"] == "1" and all(float(value) == float(value) for value in row.values())
+    with Image.open(runs / name / "log.png") as curves:
+        assert curves.width == 960
 
 
-def test_training_starts_from_given_weights(runs, tmp_path):
-    train(clip, tmp_path, start=runs / "weights/clip")
+def test_training_starts_from_given_weights(scenes, runs, tmp_path):
+    train(clip, scenes, tmp_path, start=runs / "weights/clip")
     first, second = (
         open_clip.create_model_from_pretrained(f"local-dir:{folder}/weights/clip")[0] for folder in (runs, tmp_path)
     )
     pairs = list(zip(first.parameters(), second.parameters(), strict=True))
     assert any(not torch.equal(a, b) for a, b in pairs)
     assert all((a - b).abs().max() < 0.01 for a, b in pairs)  # a step of the warm-up away
-    train(unet, tmp_path, start=runs / "weights/sd")
+    train(unet, scenes, tmp_path, start=runs / "weights/sd")
     assert (tmp_path / "weights/sd/tokenizer/vocab.json").read_bytes() == (
         runs / "weights/sd/tokenizer/vocab.json"
     ).read_bytes()
 
 
-def test_a_started_autoencoder_keeps_the_latents_that_a_unet_knows(runs, tmp_path):
-    train(vae, tmp_path, start=runs / "weights/sd")
+def test_a_decoder_alone_keeps_the_latents_that_a_unet_knows(scenes, runs, tmp_path):
+    train(vae, scenes, tmp_path, start=runs / "weights/sd", decoder_only=True)
     before, after = (
         AutoencoderKL.from_pretrained(folder / "weights/sd/vae", torch_dtype=torch.float32)
         for folder in (runs, tmp_path)
@@ -75,4 +85,25 @@ def test_a_started_autoencoder_keeps_the_latents_that_a_unet_knows(runs, tmp_pat
         pairs = zip(getattr(before, part).parameters(), getattr(after, part).parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
     pairs = zip(before.decoder.parameters(), after.decoder.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+
+
+def test_photographs_train_beside_scenes(scenes, runs, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = ["path,tags,caption"]
+    for index in range(4):
+        Image.fromarray(rng.integers(0, 256, (150, 200, 3), np.uint8)).save(tmp_path / f"{index}.png")
+        rows.append(f"{index}.png,dog;grass,")
+    (tmp_path / "captions.csv").write_text("\n".join(rows) + "\n")
+    photos = squares(tmp_path / "squares", tmp_path, 2)
+    assert photos.texts == ["dog, grass"] * 2 and len(photos.validation) == 1
+    for trainer in (vae, unet):
+        train(trainer, scenes, tmp_path, start=runs / "weights/sd", photos=photos)
+        (row,) = csv.DictReader((tmp_path / trainer.__name__.split(".")[-1] / "log.csv").open())
+        assert {"psnr_photos", "noise_281_photos"} & row.keys()
+    before, after = (
+        AutoencoderKL.from_pretrained(folder / "weights/sd/vae", torch_dtype=torch.float32)
+        for folder in (runs, tmp_path)
+    )
+    pairs = zip(before.encoder.parameters(), after.encoder.parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in pairs)

@@ -1,4 +1,4 @@
-"""A folder of photographs that people described: captions.csv → pictures with tags; their feature maps, kept on disk.
+"""A folder of photographs that people described: captions.csv → pictures with tags, squares and feature maps.
 
 FOLDER/captions.csv has the columns path, tags, caption: the path is relative to FOLDER, tags are separated by `;` (what
 fills most of the picture first, where that is known), either may be empty. Pictures of one folder are one source: they
@@ -14,12 +14,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ovseg.pixels import patch_grid
 
 HOLD_OUT = 10  # of a source with label maps every tenth picture is for measuring
+SIDE = 256  # px of squares, as of the toy world's scenes
+KEPT_ASIDE = 50  # every so many-th picture to train on validates instead
 log = logging.getLogger(__name__)
 
 
@@ -58,6 +61,55 @@ def read_photos(folder: Path) -> list[Photo]:
         if source.startswith("images")
     }
     return sorted((photo for photo in photos if photo.path.with_suffix("") not in held), key=lambda photo: photo.path)
+
+
+@dataclass(frozen=True, eq=False)
+class Squares:
+    """Photographs as squares of 256 px, for training beside scenes."""
+
+    images: np.ndarray  # (N, 256, 256, 3) uint8, memory-mapped
+    texts: list[str]  # what was said of each: its caption or, without one, its tags; may be empty
+    validation: np.ndarray  # (V, 256, 256, 3) uint8, of other pictures
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def crop(self, index: int, side: int, size: int, rng: np.random.Generator) -> np.ndarray:
+        """(size, size, 3) uint8: a square of `side` px at a random place, mirrored half of the time, resized."""
+        y, x = rng.integers(SIDE - side + 1, size=2)
+        image = self.images[index, y : y + side, x : x + side]
+        if rng.random() < 0.5:
+            image = image[:, ::-1]
+        if side != size:
+            image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
+        return np.ascontiguousarray(image)
+
+
+def squares(folder: Path, pictures: Path, limit: int) -> Squares:
+    """The middle squares of at most `limit` photographs of `pictures`, drawn by lot, kept in `folder`.
+
+    `folder` is used again for the same pictures alone; ValueError if it holds others.
+    """
+    photos = read_photos(pictures)
+    validation = photos[::KEPT_ASIDE]
+    learners = [photo for index, photo in enumerate(photos) if index % KEPT_ASIDE]
+    order = np.random.default_rng(0).permutation(len(learners))[:limit]
+    learners = [learners[i] for i in sorted(order)]
+    marks = [str(photo.path) for photo in learners]
+    done = folder / "squares.json"
+    if not done.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, some in (("images", learners), ("validation", validation)):
+            array = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (len(some), SIDE, SIDE, 3))
+            for index, photo in enumerate(some):
+                with Image.open(photo.path) as picture:
+                    array[index] = ImageOps.fit(picture.convert("RGB"), (SIDE, SIDE), Image.Resampling.BICUBIC)
+            array.flush()
+        done.write_text(json.dumps(marks))  # last: its presence says that the rest is complete
+    if json.loads(done.read_text()) != marks:
+        raise ValueError(f"{folder} holds squares of other pictures: remove it, or give another --runs")
+    images, kept = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "validation"))
+    return Squares(images, [photo.caption or ", ".join(photo.tags) for photo in learners], kept)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from toyworld.data import scene_cache
+from toyworld.photos import squares
 from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
 
 PHOTO_WEIGHTS = Path(__file__).parents[2] / "ovseg/weights/photo"
@@ -35,7 +36,14 @@ def main() -> None:
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="where scenes, checkpoints, logs and weights go"
     )
-    parser.add_argument("--pictures", type=Path, help="photo-clip: a folder with captions.csv (path,tags,caption)")
+    parser.add_argument(
+        "--decoder-only", action="store_true", help="vae: leave the latents as they are, for a UNet that knows them"
+    )
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        help="a folder with captions.csv (path,tags,caption); all that photo-clip sees, half of what vae and unet do",
+    )
     parser.add_argument("--size", type=int, default=320, help="photo-clip: px of the pictures' shorter side")
     arguments = parser.parse_args()
     if arguments.start and not arguments.start.is_dir():
@@ -46,9 +54,11 @@ def main() -> None:
     minutes = trainer.SCHEDULE.minutes if arguments.minutes is None else arguments.minutes
     schedule = replace(trainer.SCHEDULE, minutes=minutes, restart=arguments.restart)
     run, weights = arguments.runs / arguments.model, arguments.runs / "weights"
+    if (arguments.pictures or arguments.model == "photo-clip") and not (
+        arguments.pictures and arguments.pictures.is_dir()
+    ):
+        parser.error(f"--pictures {arguments.pictures}: expected a folder with captions.csv")
     if arguments.model == "photo-clip":
-        if not (arguments.pictures and arguments.pictures.is_dir()):
-            parser.error(f"--pictures {arguments.pictures}: expected a folder with captions.csv")
         start = arguments.start or PHOTO_WEIGHTS
         trainer.train(
             arguments.pictures, schedule, run, weights, start=start, resume=arguments.resume, size=arguments.size
@@ -56,7 +66,12 @@ def main() -> None:
         return
     train_scenes = scene_cache(arguments.runs / "cache", TRAIN_SEEDS.start, arguments.scenes)
     validation = scene_cache(arguments.runs / "cache", VALIDATION_SEEDS.start, 100)
-    trainer.train(train_scenes, validation, schedule, run, weights, start=arguments.start, resume=arguments.resume)
+    options = {"start": arguments.start, "resume": arguments.resume}
+    if arguments.model in ("vae", "unet") and arguments.pictures:
+        options["photos"] = squares(arguments.runs / "cache/squares", arguments.pictures, arguments.scenes)
+    if arguments.model == "vae":
+        options["decoder_only"] = arguments.decoder_only
+    trainer.train(train_scenes, validation, schedule, run, weights, **options)
 
 
 if __name__ == "__main__":

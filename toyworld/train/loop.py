@@ -47,7 +47,7 @@ def fit(
 
     compute_losses(step): the step's losses, scalars with gradient; they are summed. All its randomness must come from
     the step number, so that a resumed run sees what an uninterrupted one would have seen.
-    validate(averaged model): metrics to log. `folder` receives checkpoint.pt and log.csv.
+    validate(averaged model): metrics to log. `folder` receives checkpoint.pt, log.csv and log.png.
     """
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -90,6 +90,7 @@ def fit(
         checkpoint.with_suffix(".tmp").replace(checkpoint)
         row = {"step": step, "minutes": round(seconds / 60, 2), **losses, **metrics}
         _append_csv(folder / "log.csv", {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()})
+        plot_log(folder)
         log.info("%s %s", folder.name, "  ".join(f"{k} {v:.4g}" for k, v in row.items()))
 
     budget, since, last = schedule.minutes * 60, 0, seconds
@@ -126,6 +127,26 @@ def _append_csv(path: Path, row: dict[str, float]) -> None:
         if new:
             writer.writeheader()
         writer.writerow(row)
+
+
+def plot_log(folder: Path) -> None:
+    """Draws folder/log.csv as folder/log.png, a panel per column over the minutes; without matplotlib, nothing."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    with (folder / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in rows[0] if name not in ("step", "minutes")]
+    figure = Figure(figsize=(12, 3 * -(-len(names) // 3)), layout="constrained")
+    panels = figure.subplots(-(-len(names) // 3), 3, squeeze=False).ravel()
+    for name, panel in zip(names, panels, strict=False):
+        panel.plot([float(row["minutes"]) for row in rows], [float(row[name]) for row in rows], marker=".")
+        panel.set(title=name, xlabel="minutes")
+        panel.grid(alpha=0.3)
+    for panel in panels[len(names) :]:
+        panel.remove()
+    figure.savefig(folder / "log.png", dpi=80)
 
 
 def generators(seed: int, step: int) -> tuple[int, torch.Generator]:

@@ -15,6 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from toyworld.captions import describe
 from toyworld.data import SceneCache
+from toyworld.photos import Squares
 from toyworld.train.loop import Schedule, fit, generators
 from toyworld.train.tokenizer import CONTEXT_LENGTH, learn_tokenizer
 from toyworld.train.vae import to_model_range
@@ -76,16 +77,16 @@ def load(folder: Path) -> nn.ModuleDict:
 
 
 @torch.inference_mode()
-def encode_scenes(vae: AutoencoderKL, scenes: SceneCache, path: Path) -> np.ndarray:
-    """Scaled latent means (N, 4, 32, 32) float16 of all scenes, kept at `path`."""
+def encode_images(vae: AutoencoderKL, images: np.ndarray, path: Path) -> np.ndarray:
+    """Scaled latent means (N, 4, 32, 32) float16 of (N, 256, 256, 3) uint8 images, kept at `path`."""
     if not path.exists():
         parts = []
-        for start in range(0, len(scenes), 16):
+        for start in range(0, len(images), 16):
             with torch.autocast("cpu", torch.bfloat16):
-                mean = vae.encode(to_model_range(scenes.images[start : start + 16])).latent_dist.mean
+                mean = vae.encode(to_model_range(images[start : start + 16])).latent_dist.mean
             parts.append((mean.float() * vae.config.scaling_factor).half().numpy())
             if start % 1600 == 0:
-                log.info("encoded %d of %d scenes", start, len(scenes))
+                log.info("encoded %d of %d pictures for %s", start, len(images), path.name)
         np.save(path.with_suffix(".tmp.npy"), np.concatenate(parts))
         path.with_suffix(".tmp.npy").replace(path)
     return np.load(path, mmap_mode="r")
@@ -98,17 +99,28 @@ def train(
     run: Path,
     weights: Path,
     *,
+    photos: Squares | None = None,
     start: Path | None,
     resume: bool,
 ) -> None:
+    """Train on the latents of scenes and, with `photos`, of as many photographs; the VAE is that of weights/sd.
+
+    `start`: begin from the UNet, the text encoder and the tokenizer of that folder, and from its VAE where weights/sd
+    has none yet.
+    """
     folder = weights / "sd"
     if start:
-        for part in ("vae", "tokenizer"):
-            shutil.copytree(start / part, folder / part, dirs_exist_ok=True)
+        shutil.copytree(start / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+        if not (folder / "vae").exists():
+            shutil.copytree(start / "vae", folder / "vae")
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
     run.mkdir(parents=True, exist_ok=True)
-    latents = encode_scenes(vae, train_scenes, run / f"latents-{len(train_scenes)}.npy")
-    validation_latents = encode_scenes(vae, validation, run / f"latents-validation-{len(validation)}.npy")
+    latents = encode_images(vae, train_scenes.images, run / f"latents-{len(train_scenes)}.npy")
+    validation_latents = {"": encode_images(vae, validation.images, run / f"latents-validation-{len(validation)}.npy")}
+    if photos:
+        photo_latents = encode_images(vae, photos.images, run / f"latents-photos-{len(photos)}.npy")
+        kept = photos.validation
+        validation_latents["_photos"] = encode_images(vae, kept, run / f"latents-photos-validation-{len(kept)}.npy")
     if not start:
         learn_tokenizer(train_scenes.captions(10_000), folder / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
@@ -130,12 +142,14 @@ def train(
     def compute_losses(step: int) -> dict[str, Tensor]:
         seed, torch_rng = generators(4, step)
         rng = np.random.default_rng(seed)
-        chosen = rng.integers(len(train_scenes), size=BATCH)
-        captions = [
-            "" if rng.random() < EMPTY_PROMPT else describe(train_scenes.names[i], train_scenes.kinds[i], rng).text
-            for i in chosen
-        ]
+        chosen = rng.integers(len(train_scenes), size=BATCH // 2 if photos else BATCH)
+        captions = [describe(train_scenes.names[i], train_scenes.kinds[i], rng).text for i in chosen]
         clean = torch.from_numpy(latents[chosen]).float()
+        if photos:
+            taken = rng.integers(len(photos), size=BATCH - len(chosen))
+            captions += [photos.texts[i] for i in taken]
+            clean = torch.cat([clean, torch.from_numpy(photo_latents[taken]).float()])
+        captions = ["" if rng.random() < EMPTY_PROMPT else caption for caption in captions]
         low = rng.random(BATCH) < LOW_NOISE
         timesteps = torch.from_numpy(np.where(low, rng.integers(0, 500, BATCH), rng.integers(0, 1000, BATCH)))
         return {
@@ -144,12 +158,15 @@ def train(
 
     @torch.inference_mode()
     def validate(averaged: nn.ModuleDict) -> dict[str, float]:
-        clean = torch.tensor(validation_latents[:64]).float()
-        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-        return {
-            f"noise_{t}": prediction_error(averaged, clean, [""] * 64, torch.full((64,), t), noise).item()
-            for t in (21, 281, 481, 781)
-        }
+        metrics = {}
+        for name, of_all in validation_latents.items():
+            clean = torch.tensor(of_all[:: max(1, len(of_all) // 64)][:64]).float()
+            noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+            for t in (21, 281, 481, 781):
+                timesteps = torch.full((len(clean),), t)
+                error = prediction_error(averaged, clean, [""] * len(clean), timesteps, noise)
+                metrics[f"noise_{t}{name}"] = error.item()
+        return metrics
 
     averaged = fit(model, compute_losses, validate, schedule, run, resume=resume)
     StableDiffusionPipeline(

@@ -11,9 +11,11 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from toyworld.data import SceneCache
+from toyworld.photos import Squares
 from toyworld.train.loop import Schedule, fit, generators
 
 CROP, BATCH = 128, 8  # px, pictures
+SIDES = (CROP, 192, 256)  # px of the squares that are cut out and resized to CROP
 GRADIENT_WEIGHT, KL_WEIGHT = 1.0, 1e-6
 SCHEDULE = Schedule(minutes=20, learning_rate=2e-3, warmup_steps=200)
 
@@ -43,24 +45,31 @@ def train(
     run: Path,
     weights: Path,
     *,
+    photos: Squares | None = None,
     start: Path | None,
+    decoder_only: bool = False,
     resume: bool,
 ) -> None:
+    """Train on scenes and, with `photos`, on as many photographs; from the weights of the folder `start` if given.
+
+    `decoder_only`: the latents stay what they are, for a UNet that knows them.
+    """
     torch.manual_seed(0)
-    if start:  # a UNet knows these latents: only the decoder goes on learning
-        vae = AutoencoderKL.from_pretrained(start / "vae", torch_dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(start / "vae", torch_dtype=torch.float32).train() if start else build()
+    if decoder_only:
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
-    else:
-        vae = build()
 
     def compute_losses(step: int) -> dict[str, Tensor]:
         seed, noise = generators(1, step)
         rng = np.random.default_rng(seed)
+        drawn = BATCH // 2 if photos else BATCH
         crops = [
-            train_scenes.crop(i, rng.choice((CROP, 192, 256)), CROP, rng)[0]
-            for i in rng.integers(len(train_scenes), size=BATCH)
+            train_scenes.crop(i, rng.choice(SIDES), CROP, rng)[0] for i in rng.integers(len(train_scenes), size=drawn)
         ]
+        if photos:
+            taken = rng.integers(len(photos), size=BATCH - drawn)
+            crops += [photos.crop(i, rng.choice(SIDES), CROP, rng) for i in taken]
         images = to_model_range(np.stack(crops))
         with torch.autocast("cpu", torch.bfloat16):
             latents = vae.encode(images).latent_dist
@@ -73,16 +82,25 @@ def train(
         }
 
     @torch.inference_mode()
-    def validate(model: AutoencoderKL) -> dict[str, float]:
-        images = to_model_range(validation.images[:32])
+    def psnr(model: AutoencoderKL, pictures: np.ndarray) -> float:
+        images = to_model_range(pictures)
         decoded = torch.cat([model(batch).sample for batch in images.split(8)]).clamp(-1, 1)
-        return {"psnr": (-10 * torch.log10(((decoded - images) / 2).square().mean(dim=(1, 2, 3)))).mean().item()}
+        return (-10 * torch.log10(((decoded - images) / 2).square().mean(dim=(1, 2, 3)))).mean().item()
+
+    def validate(model: AutoencoderKL) -> dict[str, float]:
+        metrics = {"psnr": psnr(model, validation.images[:32])}
+        if photos:
+            metrics["psnr_photos"] = psnr(model, photos.validation[:: max(1, len(photos.validation) // 64)])
+        return metrics
 
     averaged = fit(vae, compute_losses, validate, schedule, run, resume=resume)
-    if not start:
+    if not decoder_only:
+        seen = validation.images[:64]
+        if photos:
+            seen = np.concatenate([seen, photos.validation[:64]])
         with torch.inference_mode():
             spread = torch.cat(
-                [averaged.encode(batch).latent_dist.mean for batch in to_model_range(validation.images[:64]).split(8)]
+                [averaged.encode(batch).latent_dist.mean for batch in to_model_range(seen).split(8)]
             ).std()
         # Latents of unit variance, as Stable Diffusion's.
         averaged.register_to_config(scaling_factor=round(1 / spread.item(), 4))
