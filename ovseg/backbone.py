@@ -25,7 +25,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from ovseg.config import MODEL_FORMS, OvsegConfig
-from ovseg.conv import POOLED, averages_locations, dense_locations, location_hw
+from ovseg.conv import VARIANT, averages_locations, dense_locations, location_hw
 from ovseg.dense import DENSE, dense_tokens
 from ovseg.device import resolve_device, resolve_dtype
 from ovseg.fetch import CONFIG_FILE, WEIGHTS_FILE, builtin_folder, checked_folder, hub_files, own_text_tower
@@ -68,7 +68,7 @@ class Backbone:
 
     def check_variant(self, variant: str) -> None:
         """ValueError if the dense variant does not fit the image tower."""
-        fitting = (POOLED,) if self.is_convolutional else tuple(DENSE)
+        fitting = (VARIANT,) if self.is_convolutional else tuple(DENSE)
         if variant not in fitting:
             tower = "a convolutional image tower" if self.is_convolutional else "a ViT"
             raise ValueError(f"ovseg.dense is {variant!r}, expected {' or '.join(fitting)} for {tower}")
@@ -100,7 +100,7 @@ class Backbone:
     def encode_patches(self, pixels: NDArray[np.float32], variant: str) -> NDArray[np.float32]:
         """(B, C, h, w) float32 unit embeddings of the patches of normalised `pixels` (B, 3, h patch, w patch).
 
-        `variant` is a name in dense.DENSE, or conv.POOLED for a convolutional tower; else ValueError.
+        `variant` is a name in dense.DENSE, conv.VARIANT for a convolutional tower; else ValueError.
         """
         self.check_variant(variant)
         visual = self.model.visual

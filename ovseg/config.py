@@ -11,11 +11,7 @@ import yaml
 
 from ovseg.prompts import resolve_templates
 
-DENSE_VARIANTS = (
-    "clip",
-    "maskclip",
-    "pooled",
-)  # the keys of dense.DENSE and conv.POOLED, said here too so that a config needs no torch
+DENSE_VARIANTS = ("clip", "maskclip")  # the keys of dense.DENSE, said here too so that a config needs no torch
 MODEL_FORMS = "an open_clip name, hf-hub:ORG/REPO, local-dir:PATH or builtin:NAME"
 
 
@@ -28,7 +24,7 @@ class OvsegConfig:
     revision: str | None = None  # commit of the hub repository; None: its main branch
     license: str = ""  # licence of the weights
     download_mb: int = 0  # MB that a download takes; 0: not known
-    dense: str = "maskclip"  # ViT: what stands in for its last block, clip or maskclip; convolutional net: pooled
+    dense: str = "maskclip"  # what stands in for a ViT's last block; a convolutional net has maskclip alone
     templates: str | tuple[str, ...] = "photo"  # a set in prompts.TEMPLATES, or the templates themselves
     image_size: int = 448  # px of the shorter side of CLIP's input; sides are rounded to whole patches
     window: int = 0  # px of that input that CLIP sees at once, a square; 0: all of it

@@ -1,10 +1,11 @@
 """Dense image embeddings of a convolutional tower: a feature map -> an embedding per location, in the text's space.
 
 Such a tower ends in: feature map (C, h, w) -> mean over locations -> head. Here the head takes each location as if it
-were the whole map (`pooled`). Where what follows the mean is linear (EfficientNet, ResNet), pooling and head change
-places exactly: the mean of the dense embeddings, before they are normalised, is the image embedding. A LayerNorm or an
-MLP after the mean (ConvNeXt) breaks that identity; a norm per location is then what the field does (FC-CLIP, Yu et al.,
-NeurIPS 2023), and it is exact where all locations of the map agree.
+were the whole map, as MaskCLIP does with CLIP's ResNets, where it leaves out the attention pooling. Where what follows
+the mean is linear (EfficientNet, ResNet), pooling and head change places exactly: the mean of the dense embeddings,
+before they are normalised, is the image embedding. A LayerNorm or an MLP after the mean (ConvNeXt) breaks that
+identity; a norm per location is then what the field does (FC-CLIP, Yu et al., NeurIPS 2023), and it is exact where all
+locations of the map agree.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 
 Tower = Any  # open_clip.timm_model.TimmModel; untyped there, and imported by backbone.py alone
 
-POOLED = "pooled"  # the one variant that fits such a tower
+VARIANT = "maskclip"  # the one that fits such a tower
 _AVERAGES = ("avg", "fast", "fastavg")  # timm's names of the mean over locations
 
 

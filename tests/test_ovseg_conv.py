@@ -10,7 +10,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from tiny_ovseg import MEAN, STD, save_with_bert, tiny_backbone
+from tiny_ovseg import MEAN, STD, save_with_bert
 from torch import Tensor
 
 from ovseg import OpenVocabSegmenter, OvsegConfig
@@ -71,19 +71,16 @@ def test_a_convolutional_tower_segments_with_its_stride_for_a_patch(vision: dict
     backbone = conv_backbone(vision)
     assert backbone.patch_hw == (32, 32)
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
-    config = OvsegConfig(model="tiny", image_size=64, dense="pooled", templates="simple")
+    config = OvsegConfig(model="tiny", image_size=64, templates="simple")
     coarse = OpenVocabSegmenter(backbone, config).segment(image, WORDS)
     assert (coarse.label_map.shape, coarse.embeddings.shape) == ((60, 90), (12, 2, 3))
     np.testing.assert_allclose(np.linalg.norm(coarse.embeddings, axis=0), 1, atol=1e-5)
 
 
 def test_a_variant_that_does_not_fit_is_refused_in_one_line() -> None:
-    config = OvsegConfig(model="tiny", dense="maskclip")
-    with pytest.raises(ValueError, match=r"ovseg.dense is 'maskclip', expected pooled for a convolutional image tower"):
+    config = OvsegConfig(model="tiny", dense="clip")
+    with pytest.raises(ValueError, match=r"ovseg.dense is 'clip', expected maskclip for a convolutional image tower"):
         OpenVocabSegmenter(conv_backbone(LITE), config)
-    config = OvsegConfig(model="tiny", dense="pooled")
-    with pytest.raises(ValueError, match=r"ovseg.dense is 'pooled', expected clip or maskclip for a ViT"):
-        OpenVocabSegmenter(tiny_backbone(), config)
 
 
 def test_attentional_pooling_is_refused() -> None:
@@ -103,7 +100,7 @@ def hugging_face_folder(tmp_path: Path) -> Path:
 def test_a_hugging_face_text_tower_comes_from_the_folder_itself(hugging_face_folder: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"  # no path is remembered
     shutil.move(hugging_face_folder, moved)
-    config = OvsegConfig(model=f"local-dir:{moved}", dense="pooled", image_size=64, templates="simple")
+    config = OvsegConfig(model=f"local-dir:{moved}", image_size=64, templates="simple")
     segmenter = OpenVocabSegmenter.from_config(config, device="cpu")
     texts = segmenter.backbone.encode_text(["a cat", "a photo of a sky"])
     assert texts.shape == (2, 12)

@@ -132,7 +132,7 @@ def test_tags_alone_find_the_places_of_what_is_in_several_pictures():
 
 def test_words_that_a_picture_does_not_show(pictures, start):
     photos = read_photos(pictures)
-    words = Words(photos, load_backbone(OvsegConfig(model=f"local-dir:{start}", dense="pooled")))
+    words = Words(photos, load_backbone(OvsegConfig(model=f"local-dir:{start}")))
     assert words.telling == {"images/streets"}
     pet, street = photos[0], photos[-1]
     rng = np.random.default_rng(0)
@@ -161,7 +161,7 @@ def test_a_step_of_training_gives_a_model_that_segments(pictures, start, tmp_pat
     before, after = (load_file(folder / "open_clip_model.safetensors") for folder in (start, trained))
     changed = {name for name in before if not torch.allclose(before[name].float(), after[name].float(), atol=1e-3)}
     assert changed and all("conv_head" in n or "bn2" in n or "classifier" in n or n == "logit_scale" for n in changed)
-    config = OvsegConfig(model=f"local-dir:{trained}", dense="pooled", image_size=64)
+    config = OvsegConfig(model=f"local-dir:{trained}", image_size=64)
     image = np.zeros((40, 70, 3), np.uint8)
     coarse = OpenVocabSegmenter.from_config(config, device="cpu").segment(image, ["cat", "sky"])
     assert coarse.label_map.shape == (40, 70)
@@ -190,7 +190,7 @@ def test_the_start_is_the_two_towers_with_centred_words(tmp_path, monkeypatch):
 
     settings = json.loads((tmp_path / "start/open_clip_config.json").read_text())
     assert str(tmp_path) not in json.dumps(settings)
-    backbone = load_backbone(OvsegConfig(model=f"local-dir:{tmp_path / 'start'}", dense="pooled"))
+    backbone = load_backbone(OvsegConfig(model=f"local-dir:{tmp_path / 'start'}"))
     own = backbone.model.visual.trunk.state_dict()
     kept = {name: tensor for name, tensor in tower.state_dict().items() if not name.startswith("classifier")}
     assert all(torch.allclose(own[name].float(), kept[name].float(), atol=1e-2) for name in kept)
@@ -199,4 +199,4 @@ def test_the_start_is_the_two_towers_with_centred_words(tmp_path, monkeypatch):
     pixels = np.zeros((1, 3, 64, 64), np.float32)
     logits = photo_clip.teacher(backbone, tmp_path / "start")(torch.zeros(2, tower.num_features))
     torch.testing.assert_close(logits[0], tower.classifier.bias)
-    assert backbone.encode_patches(pixels, "pooled").shape[1] == 16
+    assert backbone.encode_patches(pixels, "maskclip").shape[1] == 16

@@ -41,7 +41,7 @@ def evaluate(
         typer.Option(
             "--clip",
             callback=options.several_of("ovseg.config", "DENSE_VARIANTS"),
-            help="Comma-separated: maskclip, clip; pooled for a convolutional net. Default: the preset's.",
+            help="Comma-separated: maskclip, clip (ViT alone). Default: the preset's.",
         ),
     ] = None,
     fuse: Annotated[

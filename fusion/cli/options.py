@@ -67,7 +67,7 @@ Clip = Annotated[
     typer.Option(
         "--clip",
         callback=one_of("ovseg.config", "DENSE_VARIANTS"),
-        help="Variant of dense CLIP: maskclip, clip; pooled for a convolutional net.",
+        help="Variant of dense CLIP: maskclip, clip (ViT alone).",
     ),
 ]
 Fuse = Annotated[

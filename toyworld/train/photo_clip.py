@@ -191,7 +191,7 @@ def train(
 
     `size`: px of the pictures' shorter side. ValueError if the image tower of `start` is no EfficientNet of timm.
     """
-    backbone = load_backbone(OvsegConfig(model=f"local-dir:{start}", dense="pooled"), device="cpu")
+    backbone = load_backbone(OvsegConfig(model=f"local-dir:{start}"), device="cpu")
     for name in ("conv_head", "bn2", "classifier"):
         if not hasattr(getattr(backbone.model.visual, "trunk", None), name):
             raise ValueError(f"the image tower of {start} has no {name}, expected one of timm's EfficientNets")

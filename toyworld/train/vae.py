@@ -94,7 +94,7 @@ def train(
         return metrics
 
     averaged = fit(vae, compute_losses, validate, schedule, run, resume=resume)
-    if not decoder_only:
+    if not start:  # a UNet that goes on from there knows the scale
         seen = validation.images[:64]
         if photos:
             seen = np.concatenate([seen, photos.validation[:64]])
