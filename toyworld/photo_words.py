@@ -116,10 +116,15 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
     "skin": ("wall", "pavement", "grass", "building", "floor", "door"),
 }
 
+# What is not in the picture, whatever else is.
+_OPEN = ("sky", "grass", "road", "pavement", "street", "field", "mountain", "sea", "sand", "snow", "building", "forest")
+ELSEWHERE: dict[str, tuple[str, ...]] = dict.fromkeys(("kitchen", "bedroom", "bathroom", "food"), _OPEN)
+
 # Where things usually are: 1 above, -1 below.
 HEIGHTS: dict[str, int] = {
     **dict.fromkeys(("sky", "ceiling"), 1),
     **dict.fromkeys(("road", "pavement", "grass", "floor", "sand", "snow", "water", "sea", "field", "path"), -1),
-    **dict.fromkeys(("ground", "runway", "railway track", "shoes", "boots", "heels", "sneakers", "sandals"), -1),
+    **dict.fromkeys(("ground", "runway", "railway track", "wheat"), -1),
+    **dict.fromkeys(("shoes", "boots", "heels", "sneakers", "sandals"), -1),
     **dict.fromkeys(("hair", "hat", "sunglasses", "glasses"), 1),
 }
