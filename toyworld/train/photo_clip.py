@@ -38,13 +38,13 @@ SCHEDULE = Schedule(minutes=12, learning_rate=1e-3, warmup_steps=50, ema_decay=0
 TEMPLATES = "photo"  # of the words, as in the preset
 CLASSIFIER_FILE = "classifier.safetensors"  # the tower's own, in the folder that --start names; it is not shipped
 TEACHER_CLASSES = 16  # kept of each place
-BATCH, PLACES, NEGATIVES = 32, 96, 160  # pictures, places of each at most, words tried beside the tags
+BATCH, PLACES, NEGATIVES = 32, 96, 240  # pictures, places of each at most, words tried beside the tags
 TAUGHT = 800  # places of a batch that learn from the teacher, those drawn of which it is sure
 TELLS_ALL = 3.0  # tags on average: pictures of such a source show nothing that its other pictures' tags would name
 LIFT, LIFT_STEPS = 3.0, 300  # log-odds of "up" or "down" at the picture's edge at first, halved after so many steps
 FIGURE = 0.5  # of a picture is what its tags tell, if all they tell is worn
 FALLING, SLACK = 0.6, 1.25  # each tag of such a picture fills about 0.6 of what the one before it does, give or take
-SCENE_FALLING, SCENE_SLACK = 0.45, 2.5  # the same for parts of drawn scenes, whose things differ more in size
+SCENE_FALLING, SCENE_SLACK = 0.5, 2.0  # the same for parts of drawn scenes, whose things differ more in size
 FULL_NAMES, RIVALS = 0.3, 48  # how often a scene's regions go by their full names, and names of others tried then
 KEPT_ASIDE = 50  # every so many-th picture is for validation
 Teacher = Callable[[Tensor], Tensor]  # the tower's last features (P, D) -> logits of class_names() (P, 1000)
@@ -208,7 +208,8 @@ def tag_losses(
         low[:count] = equal / 2
     with torch.no_grad():
         usual_heights = heights_of([*tags, *beside], rows)
-        usual_heights[:, count:].clamp_(max=0)  # what nobody said is not looked for where it usually is, only kept off
+        unsaid = torch.tensor([i >= count and HEIGHTS.get(word, 0) > 0 for i, word in enumerate([*tags, *beside])])
+        usual_heights[:, unsaid] = usual_heights[:, unsaid].clamp(max=0)  # there is always a ground, but not a sky
         guess = expected_places(1.5 * log_probabilities + lift * usual_heights, low, high)
     weight = 1.0 if tells_all else 0.6
     return -weight * (guess * log_probabilities).sum(dim=1).mean(), zero, guess[:, count:].sum(dim=1)
