@@ -195,8 +195,10 @@ def test_a_kitchen_has_no_sky(pictures, start):
     assert sky in words.rivals(kitchen, kitchen.tags, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize(("word", "top", "bottom"), [("sky", 0.5, 0.05), ("grass", 0.05, 0.95), ("tree", 0.5, 0.5)])
-def test_what_is_only_beside_may_be_the_ground_below_but_no_sky_is_looked_for_above(word, top, bottom):
+@pytest.mark.parametrize(
+    ("word", "top", "bottom"), [("sky", 0.5, 0.05), ("ceiling", 0.95, 0.05), ("grass", 0.05, 0.95), ("fence", 0.5, 0.5)]
+)
+def test_what_is_only_beside_may_be_the_ground_or_the_ceiling_but_no_sky_is_looked_for_above(word, top, bottom):
     rows = torch.tensor([0.0, 1.0])
     logs = torch.full((2, 2), 0.5).log()  # both words fit both places
     shares = tag_losses(logs, rows, ["cat"], [word], tells_all=False, lift=3.0)[2]

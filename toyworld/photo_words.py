@@ -120,9 +120,13 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
 _OPEN = ("sky", "grass", "road", "pavement", "street", "field", "mountain", "sea", "sand", "snow", "building", "forest")
 ELSEWHERE: dict[str, tuple[str, ...]] = dict.fromkeys(("kitchen", "bedroom", "bathroom", "food"), _OPEN)
 
+# May as well be missing beside a thing: kept off from below, but not looked for above, unless somebody said it.
+UNSURE = frozenset(("sky",))
+
 # Where things usually are: 1 above, -1 below.
-HEIGHTS: dict[str, int] = {
+HEIGHTS: dict[str, float] = {
     **dict.fromkeys(("sky", "ceiling"), 1),
+    **dict.fromkeys(("tree", "wall"), 0.5),
     **dict.fromkeys(("road", "pavement", "grass", "floor", "sand", "snow", "water", "sea", "field", "path"), -1),
     **dict.fromkeys(("ground", "runway", "railway track", "wheat"), -1),
     **dict.fromkeys(("shoes", "boots", "heels", "sneakers", "sandals"), -1),

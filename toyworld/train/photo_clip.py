@@ -30,7 +30,7 @@ from ovseg.backbone import Backbone, load_backbone
 from ovseg.fetch import WEIGHTS_FILE
 from ovseg.prompts import embed_labels
 from toyworld.data import SceneCache
-from toyworld.photo_words import BROAD, COMPANIONS, ELSEWHERE, HEIGHTS, SYNONYMS, WORN
+from toyworld.photo_words import BROAD, COMPANIONS, ELSEWHERE, HEIGHTS, SYNONYMS, UNSURE, WORN
 from toyworld.photos import Encode, FeatureCache, Photo, feature_cache, read_photos, scene_photos
 from toyworld.train.loop import Schedule, fit, generators
 
@@ -208,8 +208,8 @@ def tag_losses(
         low[:count] = equal / 2
     with torch.no_grad():
         usual_heights = heights_of([*tags, *beside], rows)
-        unsaid = torch.tensor([i >= count and HEIGHTS.get(word, 0) > 0 for i, word in enumerate([*tags, *beside])])
-        usual_heights[:, unsaid] = usual_heights[:, unsaid].clamp(max=0)  # there is always a ground, but not a sky
+        unsure = torch.tensor([False] * count + [word in UNSURE for word in beside])
+        usual_heights[:, unsure] = usual_heights[:, unsure].clamp(max=0)
         guess = expected_places(1.5 * log_probabilities + lift * usual_heights, low, high)
     weight = 1.0 if tells_all else 0.6
     return -weight * (guess * log_probabilities).sum(dim=1).mean(), zero, guess[:, count:].sum(dim=1)
