@@ -44,7 +44,7 @@ def test_words_are_near_in_meaning_and_in_space(segmenter: OpenVocabSegmenter) -
 
 
 def test_it_names_drawn_scenes_too() -> None:
-    segmenter = OpenVocabSegmenter.from_preset("photo", device="cpu", image_size=768)
+    segmenter = OpenVocabSegmenter.from_preset("photo", device="cpu", image_size=768, window=384)
     right = []
     for seed in SEEDS:
         made = scene(seed)
