@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,8 @@ from tiny_ovseg import save_bert, save_with_bert
 
 from ovseg import OpenVocabSegmenter, OvsegConfig
 from ovseg.backbone import load_backbone
-from toyworld.photos import feature_cache, read_photos, squares
+from toyworld.data import scene_cache
+from toyworld.photos import feature_cache, read_photos, scene_photos, squares
 from toyworld.train import photo_clip, photo_start
 from toyworld.train.photo_clip import Words, expected_places, tag_losses
 
@@ -42,6 +44,11 @@ def pictures(tmp_path_factory):
         writer.writeheader()
         writer.writerows(rows)
     return folder
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    return scene_cache(tmp_path_factory.mktemp("scenes"), 0, 8)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +107,34 @@ def test_squares_are_cut_from_the_middle_once_and_only_used_for_their_pictures(p
         squares(tmp_path, pictures, 4)
 
 
+def test_a_photograph_is_enlarged_twice_at_most_and_a_part_of_a_scene_three_times(pictures, scenes, tmp_path):
+    def encode(rgb):
+        places = (rgb.shape[0] // 8) * (rgb.shape[1] // 8)
+        return np.zeros((places, 3), np.float16), np.zeros((places, 2), np.int16), np.ones((places, 2), np.float16)
+
+    photo, part = read_photos(pictures)[0], scene_photos(tmp_path / "parts", scenes)[0]  # 40 x 70 px, a square
+    cache = feature_cache(tmp_path / "free", [photo, part], 448, 8, encode)
+    with Image.open(part.path) as picture:
+        side = round(3 * picture.width / 8)
+    assert cache.grids == [(10, 18), (side, side)]
+    assert feature_cache(tmp_path / "bound", [photo, part], 48, 8, encode).grids == [(6, 10), (side, side)]
+
+
+def test_parts_of_scenes_are_tagged_with_what_they_show(scenes, tmp_path):
+    photos = scene_photos(tmp_path, scenes)
+    assert len(photos) == 8 and [photo.path for photo in photos] == sorted(tmp_path.iterdir())
+    assert scene_photos(tmp_path, scenes) == photos
+    for index, photo in enumerate(photos):
+        assert photo.tags and set(photo.tags) <= set(scenes.kinds[index])
+        assert set(photo.names) <= set(scenes.names[index])
+        kind_of = dict(zip(scenes.names[index], scenes.kinds[index], strict=True))
+        assert tuple(dict.fromkeys(kind_of[name] for name in photo.names)) == photo.tags
+        with Image.open(photo.path) as picture:
+            assert picture.width == picture.height >= 56
+            part = np.asarray(picture)
+        assert cv2.matchTemplate(scenes.images[index], part, cv2.TM_SQDIFF).min() < 0.01 * part.size  # it is there
+
+
 def test_the_shares_of_tags_stay_in_their_bounds():
     beliefs = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)) + torch.tensor([4.0, 0.0, -4.0])
     low, high = torch.tensor([30.0, 12.0, 6.0]), torch.tensor([40.0, 20.0, 10.0])
@@ -146,15 +181,53 @@ def test_words_that_a_picture_does_not_show(pictures, start):
     assert not absent[[words.index[tag] for tag in street.tags]].any()
 
 
-def train(pictures, start, folder, resume=False):
+def test_scenes_tell_all_and_are_told_apart_by_full_names(pictures, scenes, start, tmp_path):
+    parts = scene_photos(tmp_path, scenes)
+    photos = [*read_photos(pictures), *parts]
+    words = Words(photos, load_backbone(OvsegConfig(model=f"local-dir:{start}")))
+    words.embeddings = torch.eye(len(words.words))
+    assert "scenes" in words.telling
+    rng = np.random.default_rng(0)
+    part = max(parts, key=lambda photo: len(photo.names))
+    said = {tuple(words.wanted(part, rng)[0]) for _ in range(40)}
+    assert said == {part.tags, part.names}
+    absent = words.absent(part)
+    own = [words.index[word] for word in (*part.tags, *part.names)]
+    others = [words.index[name] for photo in parts for name in photo.names if name not in (*part.names, *part.tags)]
+    assert not absent[own].any() and absent[others].all()
+    assert not words.absent(photos[0])[[words.index[name] for name in words.names]].any()  # photographs may show them
+    assert {words.words[i] for i in words.rivals(part, part.names, rng)} > set(words.names)
+    assert set(words.names).isdisjoint(words.words[i] for i in words.rivals(part, part.tags, rng))
+
+
+def test_a_kitchen_has_no_sky(pictures, start):
+    kitchen = replace(read_photos(pictures)[0], tags=("kitchen",))
+    words = Words([*read_photos(pictures), kitchen], load_backbone(OvsegConfig(model=f"local-dir:{start}")))
+    sky, oven = words.index["sky"], words.index["oven"]
+    absent = words.absent(kitchen)
+    assert absent[sky] and not absent[oven]
+    assert sky in words.rivals(kitchen, kitchen.tags, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("word", "top", "bottom"), [("sky", 0.5, 0.05), ("ceiling", 0.95, 0.05), ("grass", 0.05, 0.95), ("fence", 0.5, 0.5)]
+)
+def test_what_is_only_beside_may_be_the_ground_or_the_ceiling_but_no_sky_is_looked_for_above(word, top, bottom):
+    rows = torch.tensor([0.0, 1.0])
+    logs = torch.full((2, 2), 0.5).log()  # both words fit both places
+    shares = tag_losses(logs, rows, ["cat"], [word], tells_all=False, lift=3.0)[2]
+    torch.testing.assert_close(shares, torch.tensor([top, bottom]), atol=0.05, rtol=0)
+
+
+def train(pictures, start, folder, resume=False, scenes=None):
     schedule = replace(photo_clip.SCHEDULE, minutes=1e-6, learning_rate=0.01, warmup_steps=1)
     run, weights = folder / "photo-clip", folder / "weights"
-    photo_clip.train(pictures, schedule, run, weights, start=start, resume=resume, size=64)
+    photo_clip.train(pictures, schedule, run, weights, start=start, resume=resume, size=64, scenes=scenes)
 
 
-def test_a_step_of_training_gives_a_model_that_segments(pictures, start, tmp_path, monkeypatch):
+def test_a_step_of_training_gives_a_model_that_segments(pictures, scenes, start, tmp_path, monkeypatch):
     monkeypatch.setattr(photo_clip, "BATCH", 4)
-    train(pictures, start, tmp_path)
+    train(pictures, start, tmp_path, scenes=scenes)
     (row,) = csv.DictReader((tmp_path / "photo-clip/log.csv").open())
     assert row["step"] == "1" and all(float(value) == float(value) for value in row.values())
     trained = tmp_path / "weights/photo"

@@ -37,6 +37,14 @@ class SceneCache:
         rng = np.random.default_rng(0)
         return [describe(self.names[i], self.kinds[i], rng).text for i in range(min(len(self), count))]
 
+    def part(self, index: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A square of `side` px about a random place of a random region: its picture (h, w, 3) and label map (h, w)."""
+        regions = self.label_maps[index]
+        places = np.flatnonzero(regions.ravel() == rng.integers(len(self.names[index])))
+        centre = np.array(divmod(int(places[rng.integers(len(places))]), SIZE))
+        y, x = np.clip(centre - side // 2, 0, SIZE - side)
+        return self.images[index, y : y + side, x : x + side], regions[y : y + side, x : x + side]
+
     def crop(
         self,
         index: int,
@@ -51,12 +59,8 @@ class SceneCache:
         Returns the picture (size, size, 3) uint8, a caption of what the square shows, or with the probability `alone`
         of one region in it, and all names and kinds it shows.
         """
-        regions = self.label_maps[index]
-        places = np.flatnonzero(regions.ravel() == rng.integers(len(self.names[index])))
-        centre = np.array(divmod(int(places[rng.integers(len(places))]), SIZE))
-        y, x = np.clip(centre - side // 2, 0, SIZE - side)
-        image = self.images[index, y : y + side, x : x + side]
-        counts = np.bincount(self.label_maps[index, y : y + side, x : x + side].ravel())
+        image, regions = self.part(index, side, rng)
+        counts = np.bincount(regions.ravel())
         visible = np.flatnonzero(counts > (CLOSE_MIN_SHARE if side < CLOSE else MIN_SHARE) * side * side)
         names, kinds = [self.names[index][i] for i in visible], [self.kinds[index][i] for i in visible]
         if rng.random() < 0.5:

@@ -91,7 +91,7 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
     "parachute": ("sky", "person", "grass"),
     "sheep": (*_OUTDOORS, "fence"),
     "cow": (*_OUTDOORS, "fence"),
-    "horse": (*_OUTDOORS, "fence", "person", "sand"),
+    "horse": (*_OUTDOORS, "fence", "sand"),
     "bus": _STREET,
     "truck": _STREET,
     "car": _STREET,
@@ -107,7 +107,7 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
     "train": ("sky", "tree", "railway track", "platform"),
     "panda": ("grass", "tree", "bamboo"),
     "animal": (*_OUTDOORS, "water", "sand", "rock", "snow", "leaf", "wall", "floor"),
-    "dog": (*_OUTDOORS, "person", "floor", "wall", "sofa", "sand", "snow", "water"),
+    "dog": (*_OUTDOORS, "floor", "wall", "sofa", "sand", "snow", "water"),
     "cat": ("grass", "floor", "wall", "sofa", "bed", "table", "window"),
     "bird": (*_OUTDOORS, "water", "branch", "sand"),
     "fish": ("water", "coral", "sand", "person", "hand"),
@@ -116,10 +116,19 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
     "skin": ("wall", "pavement", "grass", "building", "floor", "door"),
 }
 
+# What is not in the picture, whatever else is.
+_OPEN = ("sky", "grass", "road", "pavement", "street", "field", "mountain", "sea", "sand", "snow", "building", "forest")
+ELSEWHERE: dict[str, tuple[str, ...]] = dict.fromkeys(("kitchen", "bedroom", "bathroom", "food"), _OPEN)
+
+# May as well be missing beside a thing: kept off from below, but not looked for above, unless somebody said it.
+UNSURE = frozenset(("sky",))
+
 # Where things usually are: 1 above, -1 below.
-HEIGHTS: dict[str, int] = {
+HEIGHTS: dict[str, float] = {
     **dict.fromkeys(("sky", "ceiling"), 1),
+    **dict.fromkeys(("tree", "wall"), 0.5),
     **dict.fromkeys(("road", "pavement", "grass", "floor", "sand", "snow", "water", "sea", "field", "path"), -1),
-    **dict.fromkeys(("ground", "runway", "railway track", "shoes", "boots", "heels", "sneakers", "sandals"), -1),
+    **dict.fromkeys(("ground", "runway", "railway track", "wheat"), -1),
+    **dict.fromkeys(("shoes", "boots", "heels", "sneakers", "sandals"), -1),
     **dict.fromkeys(("hair", "hat", "sunglasses", "glasses"), 1),
 }

@@ -19,7 +19,14 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ovseg.pixels import patch_grid
+from toyworld.data import SceneCache
+from toyworld.scene import SIZE
 
+ENLARGED = 2  # times, a photograph at most: more adds no detail
+SCENE_ENLARGED = 3  # times, a part of a scene: its things are small
+SCENE_MIN_SHARE = 0.02  # of a part's pixels: what is smaller is not named
+SCENES = "scenes"  # their source
+SCENE_SIDES = 56, SIZE  # px, the least and largest part of a scene
 HOLD_OUT = 10  # of a source with label maps every tenth picture is for measuring
 SIDE = 256  # px of squares, as of the toy world's scenes
 KEPT_ASIDE = 50  # every so many-th picture to train on validates instead
@@ -34,6 +41,7 @@ class Photo:
     source: str  # its folder, relative to the folder of all pictures
     tags: tuple[str, ...]
     caption: str
+    names: tuple[str, ...] = ()  # of the same regions, more closely: "red striped boat"; of scenes alone
 
 
 def read_photos(folder: Path) -> list[Photo]:
@@ -61,6 +69,27 @@ def read_photos(folder: Path) -> list[Photo]:
         if source.startswith("images")
     }
     return sorted((photo for photo in photos if photo.path.with_suffix("") not in held), key=lambda photo: photo.path)
+
+
+def scene_photos(folder: Path, scenes: SceneCache) -> list[Photo]:
+    """A square part of each scene, drawn into `folder` where it is not yet, tagged with what it shows.
+
+    The tags are the kinds of the visible regions, the names their full names, each by area, the largest first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    photos = []
+    for index in range(len(scenes)):
+        rng = np.random.default_rng(index)
+        side = round(SCENE_SIDES[0] * (SCENE_SIDES[1] / SCENE_SIDES[0]) ** rng.random())
+        part, regions = scenes.part(index, side, rng)
+        areas = np.bincount(regions.ravel())
+        visible = [i for i in np.argsort(-areas, kind="stable") if areas[i] > SCENE_MIN_SHARE * side * side]
+        path = folder / f"{index:06}.png"
+        if not path.exists():
+            Image.fromarray(part).save(path)
+        tags, names = (tuple(dict.fromkeys(said[index][i] for i in visible)) for said in (scenes.kinds, scenes.names))
+        photos.append(Photo(path, SCENES, tags, "", names))
+    return photos
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,17 +155,19 @@ class FeatureCache:
 Encode = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]  # RGB, resized → the first three, (h w, …)
 
 
-def feature_cache(folder: Path, photos: Sequence[Photo], size: int, stride: int, encode: Encode) -> FeatureCache:
-    """Feature maps of `photos` at about `size` px of the shorter side, computed into `folder` where they are not yet.
+def feature_cache(folder: Path, photos: Sequence[Photo], largest: int, stride: int, encode: Encode) -> FeatureCache:
+    """Feature maps of `photos`, computed into `folder` where they are not yet.
 
-    `folder` is used again for the same pictures and size alone; ValueError if it holds others.
+    Photographs are enlarged to twice their size, or as far as `largest` px of the shorter side allow, or reduced to
+    that; parts of scenes always SCENE_ENLARGED times. `folder` is used again for the same pictures and size alone;
+    ValueError if it holds others.
     """
-    marks = {"size": size, "pictures": [str(photo.path) for photo in photos]}
+    marks = {"largest": largest, "pictures": [str(photo.path) for photo in photos]}
     names = ("features", "classes", "probabilities")
     done = folder / "grids.json"
     if not done.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        grids = [_grid(photo.path, size, stride) for photo in photos]
+        grids = [_grid(photo, largest, stride) for photo in photos]
         starts = np.cumsum([0, *(height * width for height, width in grids)])
         arrays: list[np.memmap] = []
         for index, (photo, (rows, columns)) in enumerate(zip(photos, grids, strict=True)):
@@ -164,9 +195,11 @@ def feature_cache(folder: Path, photos: Sequence[Photo], size: int, stride: int,
     return FeatureCache(features, classes, probabilities, grids, starts)
 
 
-def _grid(path: Path, size: int, stride: int) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        return patch_grid((picture.height, picture.width), size, (stride, stride))
+def _grid(photo: Photo, largest: int, stride: int) -> tuple[int, int]:
+    with Image.open(photo.path) as picture:
+        size_hw = picture.height, picture.width
+    size = SCENE_ENLARGED * min(size_hw) if photo.names else min(largest, ENLARGED * min(size_hw))
+    return patch_grid(size_hw, size, (stride, stride))
 
 
 def _new_array(path: Path, part: np.ndarray, starts: np.ndarray) -> np.memmap:

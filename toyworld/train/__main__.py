@@ -32,7 +32,9 @@ def main() -> None:
         "--restart", action="store_true", help="with --resume: keep the weights, begin the schedule anew"
     )
     parser.add_argument("--start", type=Path, help="begin from the weights of a folder, such as emerdiff/weights/mini")
-    parser.add_argument("--scenes", type=int, default=12_000, help="training scenes to draw, about 260 kB each on disk")
+    parser.add_argument(
+        "--scenes", type=int, help="training scenes to draw, 260 kB each on disk (default: 12000; photo-clip: 0)"
+    )
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="where scenes, checkpoints, logs and weights go"
     )
@@ -44,7 +46,7 @@ def main() -> None:
         type=Path,
         help="a folder with captions.csv (path,tags,caption); all that photo-clip sees, half of what vae and unet do",
     )
-    parser.add_argument("--size", type=int, default=320, help="photo-clip: px of the pictures' shorter side")
+    parser.add_argument("--size", type=int, default=448, help="photo-clip: px of the pictures' shorter side, at most")
     arguments = parser.parse_args()
     if arguments.start and not arguments.start.is_dir():
         parser.error(f"--start {arguments.start}: expected a folder of weights, such as emerdiff/weights/mini")
@@ -53,22 +55,29 @@ def main() -> None:
     trainer = importlib.import_module(f"toyworld.train.{arguments.model.replace('-', '_')}")
     minutes = trainer.SCHEDULE.minutes if arguments.minutes is None else arguments.minutes
     schedule = replace(trainer.SCHEDULE, minutes=minutes, restart=arguments.restart)
-    run, weights = arguments.runs / arguments.model, arguments.runs / "weights"
+    run, weights, cache = (arguments.runs / name for name in (arguments.model, "weights", "cache"))
     if (arguments.pictures or arguments.model == "photo-clip") and not (
         arguments.pictures and arguments.pictures.is_dir()
     ):
         parser.error(f"--pictures {arguments.pictures}: expected a folder with captions.csv")
     if arguments.model == "photo-clip":
-        start = arguments.start or PHOTO_WEIGHTS
         trainer.train(
-            arguments.pictures, schedule, run, weights, start=start, resume=arguments.resume, size=arguments.size
+            arguments.pictures,
+            schedule,
+            run,
+            weights,
+            start=arguments.start or PHOTO_WEIGHTS,
+            resume=arguments.resume,
+            size=arguments.size,
+            scenes=scene_cache(cache, TRAIN_SEEDS.start, arguments.scenes) if arguments.scenes else None,
         )
         return
-    train_scenes = scene_cache(arguments.runs / "cache", TRAIN_SEEDS.start, arguments.scenes)
-    validation = scene_cache(arguments.runs / "cache", VALIDATION_SEEDS.start, 100)
+    count = 12_000 if arguments.scenes is None else arguments.scenes
+    train_scenes = scene_cache(cache, TRAIN_SEEDS.start, count)
+    validation = scene_cache(cache, VALIDATION_SEEDS.start, 100)
     options = {"start": arguments.start, "resume": arguments.resume}
     if arguments.model in ("vae", "unet") and arguments.pictures:
-        options["photos"] = squares(arguments.runs / "cache/squares", arguments.pictures, arguments.scenes)
+        options["photos"] = squares(cache / "squares", arguments.pictures, count)
     if arguments.model == "vae":
         options["decoder_only"] = arguments.decoder_only
     trainer.train(train_scenes, validation, schedule, run, weights, **options)

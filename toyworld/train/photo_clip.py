@@ -29,20 +29,23 @@ from ovseg import Label, OvsegConfig
 from ovseg.backbone import Backbone, load_backbone
 from ovseg.fetch import WEIGHTS_FILE
 from ovseg.prompts import embed_labels
-from toyworld.photo_words import BROAD, COMPANIONS, HEIGHTS, SYNONYMS, WORN
-from toyworld.photos import Encode, FeatureCache, Photo, feature_cache, read_photos
+from toyworld.data import SceneCache
+from toyworld.photo_words import BROAD, COMPANIONS, ELSEWHERE, HEIGHTS, SYNONYMS, UNSURE, WORN
+from toyworld.photos import Encode, FeatureCache, Photo, feature_cache, read_photos, scene_photos
 from toyworld.train.loop import Schedule, fit, generators
 
 SCHEDULE = Schedule(minutes=12, learning_rate=1e-3, warmup_steps=50, ema_decay=0.99, validate_every=120.0)
 TEMPLATES = "photo"  # of the words, as in the preset
 CLASSIFIER_FILE = "classifier.safetensors"  # the tower's own, in the folder that --start names; it is not shipped
 TEACHER_CLASSES = 16  # kept of each place
-BATCH, PLACES, NEGATIVES = 32, 96, 160  # pictures, places of each at most, words tried beside the tags
+BATCH, PLACES, NEGATIVES = 32, 96, 240  # pictures, places of each at most, words tried beside the tags
 TAUGHT = 800  # places of a batch that learn from the teacher, those drawn of which it is sure
 TELLS_ALL = 3.0  # tags on average: pictures of such a source show nothing that its other pictures' tags would name
 LIFT, LIFT_STEPS = 3.0, 300  # log-odds of "up" or "down" at the picture's edge at first, halved after so many steps
 FIGURE = 0.5  # of a picture is what its tags tell, if all they tell is worn
 FALLING, SLACK = 0.6, 1.25  # each tag of such a picture fills about 0.6 of what the one before it does, give or take
+SCENE_FALLING, SCENE_SLACK = 0.5, 2.0  # the same for parts of drawn scenes, whose things differ more in size
+FULL_NAMES, RIVALS = 0.3, 48  # how often a scene's regions go by their full names, and names of others tried then
 KEPT_ASIDE = 50  # every so many-th picture is for validation
 Teacher = Callable[[Tensor], Tensor]  # the tower's last features (P, D) -> logits of class_names() (P, 1000)
 log = logging.getLogger(__name__)
@@ -76,11 +79,13 @@ class Words:
                 tags[tag] = tags.get(tag, 0) + 1
             totals[photo.source] = totals.get(photo.source, 0) + 1
             specific[photo.source] = specific.get(photo.source, 0) + len(set(photo.tags) - BROAD)
+        self.names = list(dict.fromkeys(name for photo in photos for name in photo.names if name not in photo.tags))
         self.pictures = totals
         self.telling = {source for source, count in totals.items() if specific[source] >= TELLS_ALL * count}
+        self.telling |= {photo.source for photo in photos if photo.names}
         known = [word for entry in (SYNONYMS, COMPANIONS) for key, words in entry.items() for word in (key, *words)]
         tags_of_all = [tag for tags in self.used.values() for tag in tags]
-        self.words = list(dict.fromkeys([*tags_of_all, *known]))
+        self.words = list(dict.fromkeys([*tags_of_all, *known, *self.names]))
         self.index = {word: i for i, word in enumerate(self.words)}
         self.embeddings = embed_words(self.words, backbone)  # V x C
         # These may be anywhere without a tag: what scenes are made of, and what sources with several tags name.
@@ -88,7 +93,12 @@ class Words:
         self.common = {*known, *several, *BROAD}
 
     def wanted(self, photo: Photo, rng: np.random.Generator) -> tuple[list[str], list[str]]:
-        """The tags to look for in the picture, either the broad ones or the others, and what may be beside them."""
+        """The tags to look for in the picture, either the broad ones or the others, and what may be beside them.
+
+        Of a scene all tags, or at times the full names.
+        """
+        if photo.names:
+            return list(photo.names if rng.random() < FULL_NAMES else photo.tags), []
         worn = not WORN.isdisjoint(photo.tags)
         broad = [tag for tag in photo.tags if tag in BROAD or (tag == "person" and worn)]
         specific = [tag for tag in photo.tags if tag not in broad]
@@ -104,21 +114,36 @@ class Words:
     def absent(self, photo: Photo) -> Tensor:
         """(V,) bool: the words that the picture does not show.
 
-        Either its source tells all it shows and names the word in others of its pictures, or nobody names the word but
-        sources with a single tag a picture: a thing by itself, not what scenes are made of. Words near in meaning to a
-        tag are left out.
+        Either its source tells all it shows and names the word in others of its pictures, or the word belongs to other
+        places than its tags do, or nobody names it but sources with a single tag a picture: a thing by itself, not what
+        scenes are made of. Of the last, words near in meaning to a tag are left out.
         """
         used, count = self.used[photo.source], self.pictures[photo.source]
         shown = [*photo.tags, *self.beside(photo)]
-        said = {word for tag in shown for word in (tag, *SYNONYMS.get(tag, ()))}
+        said = {word for tag in shown for word in (tag, *SYNONYMS.get(tag, ()))} | {*photo.names}
+        elsewhere = {word for tag in photo.tags for word in ELSEWHERE.get(tag, ())}
+        near = self.embeddings @ self.embeddings[[self.index[tag] for tag in photo.tags]].T > 0.55
+        unlike = (~near.any(dim=1)).tolist()
+        names = frozenset(self.names)
         absent = torch.zeros(len(self.words), dtype=torch.bool)
         for i, word in enumerate(self.words):
             if word in said or any(synonym in photo.tags for synonym in SYNONYMS.get(word, ())):
                 continue
+            if word in names:
+                absent[i] = bool(photo.names)
+                continue
             named = photo.source in self.telling and used.get(word, 0) > 0.05 * count
-            absent[i] = named or (word not in used and word not in self.common)
-        near = self.embeddings @ self.embeddings[[self.index[tag] for tag in photo.tags]].T > 0.55
-        return absent & ~near.any(dim=1)
+            absent[i] = named or word in elsewhere or (unlike[i] and word not in used and word not in self.common)
+        return absent
+
+    def rivals(self, photo: Photo, tags: Sequence[str], rng: np.random.Generator) -> list[int]:
+        """Indices of the words to tell the tags apart from above all, were they absent: names, if the tags are such."""
+        rivals = [word for tag in photo.tags for word in ELSEWHERE.get(tag, ())]
+        if photo.source in self.telling:
+            rivals += self.used[photo.source]
+        if tags and photo.names == tuple(tags):
+            rivals += [self.names[i] for i in rng.permutation(len(self.names))[:RIVALS]]
+        return [self.index[word] for word in rivals]
 
     def said_as(self, word: str, rng: np.random.Generator) -> int:
         """Index of the word itself or, at times, of one of its synonyms."""
@@ -159,11 +184,14 @@ def tag_losses(
     *,
     tells_all: bool,
     lift: float = 0.0,
+    falling: float = FALLING,
+    slack: float = SLACK,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What a picture's tags teach its places.
 
     `log_probabilities` (P, N) of the tags and the words beside, among all words that take part; `rows` (P,); `lift`
-    is what the usual heights weigh. Returns the loss of places that all have a guess, the loss of the best places alone
+    is what the usual heights weigh. If the tags tell all, each fills about `falling` of what the one before it does,
+    give or take a factor `slack`. Returns the loss of places that all have a guess, the loss of the best places alone
     (one of the two is 0), and (P,) how likely each place shows something beside the tags.
     """
     count, places, zero = len(tags), len(rows), torch.zeros(())
@@ -173,29 +201,43 @@ def tag_losses(
         return zero, -best.clamp(min=1e-6).log().mean(), torch.zeros(places)
     low, high = torch.zeros(count + len(beside)), torch.full((count + len(beside),), float(places))
     if tells_all:  # the tag that comes first fills most
-        usual = FALLING ** torch.arange(count)
+        usual = falling ** torch.arange(count)
         usual *= places * (FIGURE if beside else 1) / usual.sum()
-        low[:count], high[:count] = usual / SLACK, usual * SLACK
+        low[:count], high[:count] = usual / slack, usual * slack
     else:
         low[:count] = equal / 2
     with torch.no_grad():
-        guess = expected_places(1.5 * log_probabilities + lift * heights_of([*tags, *beside], rows), low, high)
+        usual_heights = heights_of([*tags, *beside], rows)
+        unsure = torch.tensor([False] * count + [word in UNSURE for word in beside])
+        usual_heights[:, unsure] = usual_heights[:, unsure].clamp(max=0)
+        guess = expected_places(1.5 * log_probabilities + lift * usual_heights, low, high)
     weight = 1.0 if tells_all else 0.6
     return -weight * (guess * log_probabilities).sum(dim=1).mean(), zero, guess[:, count:].sum(dim=1)
 
 
 def train(
-    pictures: Path, schedule: Schedule, run: Path, weights: Path, *, start: Path, resume: bool, size: int
+    pictures: Path,
+    schedule: Schedule,
+    run: Path,
+    weights: Path,
+    *,
+    start: Path,
+    resume: bool,
+    size: int,
+    scenes: SceneCache | None = None,
 ) -> None:
     """Train on the folder `pictures` (see toyworld.photos) from the open_clip local-dir `start`; writes weights/photo.
 
-    `size`: px of the pictures' shorter side. ValueError if the image tower of `start` is no EfficientNet of timm.
+    `size`: px of the photographs' shorter side, at most; `scenes`: of the toy world, to learn from as well. ValueError
+    if the image tower of `start` is no EfficientNet of timm.
     """
     backbone = load_backbone(OvsegConfig(model=f"local-dir:{start}"), device="cpu")
     for name in ("conv_head", "bn2", "classifier"):
         if not hasattr(getattr(backbone.model.visual, "trunk", None), name):
             raise ValueError(f"the image tower of {start} has no {name}, expected one of timm's EfficientNets")
     photos = read_photos(pictures)
+    if scenes is not None:
+        photos += scene_photos(run / "scenes", scenes)
     log.info("%d pictures to train on", len(photos))
     teach = teacher(backbone, start)
     cache = feature_cache(run / f"features-{size}", photos, size, backbone.patch_hw[0], encoder(backbone, teach))
@@ -255,11 +297,15 @@ def learn(
                 absent[i] = words.absent(photo)
             tags, beside = words.wanted(photo, rng)
             told = torch.tensor([*(words.said_as(tag, rng) for tag in tags), *(words.index[w] for w in beside)])
-            among = torch.cat([told, tried[absent[i][tried]]])
+            against = torch.cat([torch.tensor(words.rivals(photo, tags, rng), dtype=torch.long), tried]).unique()
+            among = torch.cat([told, against[absent[i][against]]])
             logs = (scale * own @ words.embeddings[among].T).log_softmax(dim=1)[:, : len(told)]
             tells_all = photo.source in words.telling
-            everywhere, best, seen_beside = tag_losses(logs, down, tags, beside, tells_all=tells_all, lift=lift)
-            other += seen_beside
+            sizes = {"falling": SCENE_FALLING, "slack": SCENE_SLACK} if photo.names else {}
+            everywhere, best, seen_beside = tag_losses(
+                logs, down, tags, beside, tells_all=tells_all, lift=lift, **sizes
+            )
+            other += 1 if photo.names else seen_beside  # what the teacher sees in drawings is not worth learning
             parts["all_places"].append(everywhere)
             parts["best_places"].append(best)
         weight = {"all_places": 1.0, "best_places": 1.0, "captions": 0.1}
