@@ -32,7 +32,7 @@ LABELS = tuple(Label(kind) for kind in KINDS)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="mini")
+    parser.add_argument("--preset", default="toy")
     parser.add_argument("--pictures", type=int, default=6)
     parser.add_argument("--side", type=int, default=2000, help="px of the square pictures")
     arguments = parser.parse_args()

@@ -1,6 +1,6 @@
 """Are objects of held-out combinations, such as "purple checkered heart", found by their full names as others are?
 
-    python -m benchmarks.compositions [--scenes 200] [--preset mini]
+    python -m benchmarks.compositions [--scenes 200] [--preset toy]
 
 The words of a scene are the full names of all that it shows and, for each object, nine wrong names that differ in one
 word (its colour, its pattern or its kind). Counted are the pixels of an object that dense CLIP alone gives its own
@@ -25,7 +25,7 @@ _UNSEEN = {full_name(*combination) for combination in HELD_OUT}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="mini")
+    parser.add_argument("--preset", default="toy")
     parser.add_argument("--scenes", type=int, default=200)
     arguments = parser.parse_args()
     model = OpenVocabSegmenter.from_preset(arguments.preset)

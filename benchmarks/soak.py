@@ -26,7 +26,7 @@ from PIL import Image
 from toyworld import KINDS, scene
 
 EMERSEG = (sys.executable, "-c", "from fusion.cli import main; main()")
-SETTINGS = ("--preset", "mini", "--set", "ovseg.image_size=96", "-q")  # quick: the files are what is tested
+SETTINGS = ("--preset", "toy", "--set", "ovseg.image_size=96", "-q")  # quick: the files are what is tested
 DAMAGED = 0.05
 FIRST_SEED = 1_000_000
 

@@ -30,7 +30,7 @@ SHOWN, COLUMNS = 8, 4  # generated pictures in the picture
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=Path("emerdiff/weights/mini"))
-    parser.add_argument("--preset", default="mini", help="whose CLIP judges")
+    parser.add_argument("--preset", default="toy", help="whose CLIP judges")
     parser.add_argument("--captions", type=int, default=200)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--guidance", type=float, default=4.0)

@@ -24,7 +24,7 @@ from ovseg.labels import Label
 if TYPE_CHECKING:
     from fusion.segmenter import Segmenter
 
-PRESET = "mini"
+PRESET = "toy"
 SEEDS = "1000000:1000006"  # validation scenes: no model was trained on them
 SOURCES = ("none", "naive", "emerdiff")  # what is compared
 _STUFF = {  # in colours that look like them

@@ -149,7 +149,7 @@ def test_the_embedded_models_segment_a_scene(tmp_path):
     from fusion import Segmenter
 
     scene = pytest.importorskip("toyworld").scene(1_000_000)
-    segmenter = Segmenter.from_preset("mini", masks="naive")
+    segmenter = Segmenter.from_preset("toy", masks="naive")
     result = segmenter.segment(scene.image, sorted(set(scene.kinds)))
     truth = np.array([sorted(set(scene.kinds)).index(kind) + 1 for kind in scene.kinds])[scene.label_map]
     assert (result.label_map == truth).mean() > 0.5

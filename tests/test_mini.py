@@ -50,7 +50,7 @@ def test_the_autoencoder_gives_a_scene_back():
 def test_the_clip_loads_as_open_clip_and_tells_ground_from_sky():
     model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{CLIP}")
     assert preprocess is not None and model.visual.pool_type == "tok"
-    segmenter = OpenVocabSegmenter.from_preset("mini", device="cpu")
+    segmenter = OpenVocabSegmenter.from_preset("toy", device="cpu")
     right = []
     for seed in SEEDS:
         made = scene(seed)
@@ -65,7 +65,7 @@ def test_the_clip_loads_as_open_clip_and_tells_ground_from_sky():
 def test_the_whole_flow_names_the_sky_and_the_ground_of_a_scene():
     made = scene(1_000_000)
     words = [made.kinds[0], made.kinds[1], *(kind for kind in KINDS if kind not in made.kinds[:2])][:6]
-    result = Segmenter.from_preset("mini", device="cpu", overrides=["emerdiff.clusters=6"]).segment(made.image, words)
+    result = Segmenter.from_preset("toy", device="cpu", overrides=["emerdiff.clusters=6"]).segment(made.image, words)
     assert result.label_map.shape == made.label_map.shape
     assert {segment.label for segment in result.segments} <= set(words)
     for region, label in ((0, 1), (1, 2)):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.weights
 
 @pytest.fixture(scope="module")
 def segmenter() -> OpenVocabSegmenter:
-    return OpenVocabSegmenter.from_preset("photo", device="cpu")
+    return OpenVocabSegmenter.from_preset("mini", device="cpu")
 
 
 def test_it_stays_below_fifty_eight_megabytes_and_names_no_file_of_its_maker() -> None:
@@ -31,10 +31,10 @@ def test_it_stays_below_fifty_eight_megabytes_and_names_no_file_of_its_maker() -
     assert "/tmp" not in settings and "/work" not in settings
 
 
-def test_the_preset_differs_from_mini_in_its_words_alone() -> None:
-    photo, mini = load_preset("photo"), load_preset("mini")
-    assert photo.emerdiff == mini.emerdiff and photo.fusion == mini.fusion
-    assert photo.ovseg.model == "builtin:photo"
+def test_the_preset_differs_from_toy_in_its_words_alone() -> None:
+    mini, toy = load_preset("mini"), load_preset("toy")
+    assert mini.emerdiff == toy.emerdiff and mini.fusion == toy.fusion
+    assert (mini.ovseg.model, toy.ovseg.model) == ("builtin:photo", "builtin:mini")
 
 
 def test_words_are_near_in_meaning_and_in_space(segmenter: OpenVocabSegmenter) -> None:
@@ -44,7 +44,7 @@ def test_words_are_near_in_meaning_and_in_space(segmenter: OpenVocabSegmenter) -
 
 
 def test_it_names_drawn_scenes_too() -> None:
-    segmenter = OpenVocabSegmenter.from_preset("photo", device="cpu", image_size=768, window=384)
+    segmenter = OpenVocabSegmenter.from_preset("mini", device="cpu", image_size=768, window=384)
     right = []
     for seed in SEEDS:
         made = scene(seed)

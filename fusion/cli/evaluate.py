@@ -27,7 +27,10 @@ def evaluate(
             "maps, the pictures in DIR/images; every tenth of them: DIR/labels:0::10.",
         ),
     ],
-    preset: options.PresetName = "mini",
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", help="A preset's name or YAML file. Default: toy for toy, otherwise mini."),
+    ] = None,
     masks: Annotated[
         str,
         typer.Option(
@@ -88,6 +91,7 @@ def evaluate(
     from ovseg import OpenVocabSegmenter
 
     sources, protocols = options.split_list(masks), options.split_list(protocol)
+    preset = preset or ("toy" if dataset == "toy" else "mini")
     settings = load_preset(preset, options.overrides_of(overrides, clusters=clusters, batch=batch))
     variants = options.split_list(clip) or [settings.ovseg.dense]
     data = open_dataset(dataset, root, limit)
