@@ -11,18 +11,30 @@ from skimage.segmentation import slic
 from emerdiff.frame import Picture, as_rgb
 from emerdiff.masks import Masks
 
+_SLIC_TRIES = 4
+
 
 def slic_masks(image: Picture, clusters: int) -> Masks:
-    """About `clusters` superpixels (SLIC, Achanta et al. 2012, compactness 10) of a PIL image or (H, W, 3) uint8.
+    """Superpixels (SLIC, Achanta et al. 2012, compactness 10) of a PIL image or (H, W, 3) uint8 array.
 
-    `features` are mean RGB in 0..1, (K, 3); `low_res` is the label map itself.
+    As near to `clusters` of them as a few tries come: SLIC starts from a regular grid, which rarely has just as many
+    cells, and merges small superpixels. `features` are mean RGB in 0..1, (K, 3); `low_res` is the label map itself.
     """
     rgb = as_rgb(image)
     _check_clusters(clusters)
-    segments = slic(rgb, n_segments=clusters, compactness=10, channel_axis=-1, start_label=0)
-    used, inverse = np.unique(segments, return_inverse=True)  # SLIC may leave out indices
+    tried, asked = [_superpixels(rgb, clusters)], clusters
+    while len(tried) < _SLIC_TRIES and (found := int(tried[-1].max()) + 1) != clusters:
+        asked = max(1, round(asked * clusters / found))
+        tried.append(_superpixels(rgb, asked))
+    label_map = min(tried, key=lambda made: abs(int(made.max()) + 1 - clusters))
+    return Masks(label_map=label_map, low_res=label_map, features=_mean_rgb(rgb, label_map, int(label_map.max()) + 1))
+
+
+def _superpixels(rgb: NDArray[np.uint8], asked: int) -> NDArray[np.int32]:
+    segments = slic(rgb, n_segments=asked, compactness=10, channel_axis=-1, start_label=0)
+    _, inverse = np.unique(segments, return_inverse=True)  # SLIC may leave out indices
     label_map: NDArray[np.int32] = inverse.reshape(rgb.shape[:2]).astype(np.int32)
-    return Masks(label_map=label_map, low_res=label_map, features=_mean_rgb(rgb, label_map, len(used)))
+    return label_map
 
 
 def grid_masks(image: Picture, clusters: int) -> Masks:

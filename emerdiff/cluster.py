@@ -1,4 +1,4 @@
-"""Low-resolution masks (step 2): latent → the UNet's features at t_f → k-means → M^1 … M^K on the layer's grid."""
+"""Low-resolution masks (step 2): latent → the UNet's features at t_f → clusters → M^1 … M^K on the layer's grid."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import warnings
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
+from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.image import grid_to_graph
 from torch import Tensor
 
 from emerdiff.attention import recorded_queries, token_grid
@@ -29,7 +30,9 @@ def low_resolution_masks(
     """
     features = read_features(backbone, clean, config, generator)  # N C
     grid = token_grid((clean.shape[2], clean.shape[3]), len(features))
-    assignment, means = cluster(features, config.clusters)
+    placed = with_positions(features, grid, config.position_weight)
+    assignment = cluster(placed, config.clusters, grid if config.clustering == "ward" else None)
+    means = np.stack([features[assignment == index].mean(0) for index in range(assignment.max() + 1)])
     return assignment.reshape(grid), means
 
 
@@ -51,22 +54,49 @@ def read_features(
     return features
 
 
-def cluster(features: NDArray[np.float32], clusters: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """k-means of (N, C) features: (N,) int32 cluster of each position, and (K, C) float32 mean of each cluster.
+def with_positions(features: NDArray[np.float32], grid: tuple[int, int], position_weight: float) -> NDArray[np.float32]:
+    """(N, C + 2) float32: features, scaled to unit total variance, and `position_weight` times their place on the grid.
 
-    Always the same for the same features. Fewer distinct features than `clusters` give fewer clusters; more clusters
-    than positions is a ValueError.
+    Ours, not the paper's; SLIC does it with colours. The longer side of the grid (h, w) is 1. With weight 0 the
+    features come back as they are.
+    """
+    if position_weight == 0:
+        return features
+    height, width = grid
+    rows, columns = np.mgrid[:height, :width] / max(grid)
+    spread = np.sqrt(features.var(axis=0).sum()) or 1.0  # of features that are all the same: 0
+    positions = np.stack([rows.ravel(), columns.ravel()], axis=1)
+    return np.hstack([features / spread, position_weight * positions]).astype(np.float32)
+
+
+def cluster(features: NDArray[np.float32], clusters: int, grid: tuple[int, int] | None = None) -> NDArray[np.int32]:
+    """(N,) int32 cluster of each of N positions with (N, C) features, from 0 on.
+
+    k-means, as in the paper; with the `grid` (h, w) of the positions Ward's agglomeration (Ward 1963) of neighbours on
+    it, so that each cluster is one connected region. Always the same for the same features. Fewer distinct features
+    than `clusters` give fewer clusters; more clusters than positions is a ValueError.
     """
     if clusters > len(features):
         raise ValueError(
             f"emerdiff.clusters: {clusters} given, at most {len(features)} expected: "
             "the feature layer has no more positions for this picture"
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # that some clusters are empty: handled below
-        labels = KMeans(clusters, n_init=3, random_state=0).fit_predict(features)
+    labels = _kmeans(features, clusters) if grid is None else _ward(features, clusters, grid)
     used, assignment = np.unique(labels, return_inverse=True)
     if len(used) < clusters:
         logger.info("%d clusters instead of %d: the features do not differ more", len(used), clusters)
-    means = np.stack([features[assignment == index].mean(0) for index in range(len(used))])
-    return assignment.astype(np.int32), means.astype(np.float32)
+    return assignment.astype(np.int32)
+
+
+def _kmeans(features: NDArray[np.float32], clusters: int) -> NDArray[np.int32]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # that some clusters are empty: handled by the caller
+        return KMeans(clusters, n_init=3, random_state=0).fit_predict(features)
+
+
+def _ward(features: NDArray[np.float32], clusters: int, grid: tuple[int, int]) -> NDArray[np.int32]:
+    distinct = len(np.unique(features, axis=0))
+    if distinct == 1:
+        return np.zeros(len(features), np.int32)
+    ward = AgglomerativeClustering(min(clusters, distinct), linkage="ward", connectivity=grid_to_graph(*grid))
+    return ward.fit_predict(features)

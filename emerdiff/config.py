@@ -33,6 +33,8 @@ class EmerDiffConfig:
     modulate: str = "once"  # "once": offset at t_m alone; "onward": at t_m and every later timestep
     strength: float = 10.0  # λ, added to the modulation layer's output
     clusters: int = 30  # K
+    clustering: str = "kmeans"  # "kmeans"; "ward": neighbours are merged, so that each cluster is connected
+    position_weight: float = 0.0  # of the place in the picture beside the features that are clustered; 0: as the paper
     feature_layer: str = "up_blocks.1.attentions.0.transformer_blocks.0.attn2"  # its queries are clustered
     modulation_layer: str = "up_blocks.1.attentions.2.transformer_blocks.0.attn2"  # its output is offset
     feature_draws: int = 1  # noise draws at t_f whose features are averaged
@@ -47,7 +49,7 @@ class EmerDiffConfig:
             value = getattr(self, name)
             if not accepts(value):
                 raise ValueError(f"emerdiff.{name}: {value!r} given, {expected} expected")
-        for name in ("strength", "image_blur", "difference_blur", "locality"):
+        for name in ("strength", "position_weight", "image_blur", "difference_blur", "locality"):
             object.__setattr__(self, name, float(getattr(self, name)))  # 10 and 10.0 are one configuration
 
     @classmethod
@@ -85,6 +87,8 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("modulate", lambda value: value in ("once", "onward"), "'once' or 'onward'"),
     ("strength", _is_number, "a finite number >= 0"),
     ("clusters", _is_integer(1), "an integer >= 1"),
+    ("clustering", lambda value: value in ("kmeans", "ward"), "'kmeans' or 'ward'"),
+    ("position_weight", _is_number, "a finite number >= 0"),
     ("feature_layer", _is_text, "the name of an attention layer"),
     ("modulation_layer", _is_text, "the name of an attention layer"),
     ("feature_draws", _is_integer(1), "an integer >= 1"),

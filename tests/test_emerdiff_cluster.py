@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from skimage.measure import label as connected_parts
 from tiny_emerdiff import picture, tiny_backbone, tiny_config
 
 from emerdiff.attention import recorded_queries
-from emerdiff.cluster import cluster, low_resolution_masks, read_features
+from emerdiff.cluster import cluster, low_resolution_masks, read_features, with_positions
 from emerdiff.frame import to_frame
 
 
@@ -14,31 +15,57 @@ def test_separate_groups_are_found():
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 1, 2], 20)
     features = (rng.normal(size=(60, 4)) * 0.1 + 10 * truth[:, None]).astype(np.float32)
-    assignment, means = cluster(features, 3)
-    assert assignment.dtype == np.int32 and means.dtype == np.float32
+    assignment = cluster(features, 3)
+    assert assignment.dtype == np.int32
     assert [len(set(assignment[truth == group])) for group in range(3)] == [1, 1, 1]
     assert sorted(set(assignment)) == [0, 1, 2]
-    for index in range(3):
-        np.testing.assert_allclose(means[index], features[assignment == index].mean(0), rtol=1e-6)
 
 
 def test_the_same_features_give_the_same_clusters():
     features = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
-    first, again = cluster(features, 7), cluster(features, 7)
-    assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
+    assert np.array_equal(cluster(features, 7), cluster(features, 7))
+
+
+@pytest.mark.parametrize("grid", [(8, 8), (1, 64), (64, 1)])
+def test_ward_merges_neighbours_alone(grid):
+    features = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
+    assignment = cluster(features, 7, grid)
+    assert np.array_equal(cluster(features, 7, grid), assignment)
+    assert sorted(set(assignment)) == list(range(7))
+    for index in range(7):
+        assert connected_parts(assignment.reshape(grid) == index, connectivity=1).max() == 1
+
+
+def test_ward_keeps_two_places_of_one_look_apart_where_kmeans_does_not():
+    features = np.repeat(
+        np.float32([[0], [9], [0.1]]), 4, axis=0
+    )  # a row of three groups: the first and last are alike
+    assert len(set(cluster(features, 2)[[0, 11]])) == 1
+    assert len(set(cluster(features, 3, (1, 12))[[0, 5, 11]])) == 3
+    assert len(set(cluster(with_positions(features, (1, 12), 3), 3)[[0, 5, 11]])) == 3  # nor do positions
+
+
+def test_positions_weigh_against_features_of_any_scale():
+    features = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    assert with_positions(features, (3, 4), 0.0) is features
+    placed = with_positions(features, (3, 4), 2.0)
+    assert placed.shape == (12, 5) and placed.dtype == np.float32
+    np.testing.assert_allclose(placed[:, :3].var(axis=0).sum(), 1, rtol=1e-5)
+    np.testing.assert_allclose(placed[[0, 3, 8], 3:], [[0, 0], [0, 1.5], [1, 0]])
+    np.testing.assert_allclose(with_positions(1000 * features, (3, 4), 2.0), placed, rtol=1e-5)
+    same = with_positions(np.ones((12, 3), np.float32), (3, 4), 2.0)
+    assert np.isfinite(same).all() and len(set(cluster(same, 2, (3, 4)))) == 2
 
 
 @pytest.mark.filterwarnings("error")
-def test_constant_features_are_one_cluster():
-    assignment, means = cluster(np.ones((16, 3), np.float32), 4)
-    assert assignment.tolist() == [0] * 16
-    assert np.array_equal(means, np.ones((1, 3)))
+@pytest.mark.parametrize("grid", [None, (4, 4), (16, 1)])
+def test_constant_features_are_one_cluster(grid):
+    assert cluster(np.ones((16, 3), np.float32), 4, grid).tolist() == [0] * 16
 
 
-def test_as_many_clusters_as_positions():
-    assignment, means = cluster(np.arange(6, dtype=np.float32)[:, None], 6)
-    assert sorted(assignment) == list(range(6))
-    np.testing.assert_array_equal(means[assignment, 0], np.arange(6))
+@pytest.mark.parametrize("grid", [None, (2, 3)])
+def test_as_many_clusters_as_positions(grid):
+    assert sorted(cluster(np.arange(6, dtype=np.float32)[:, None], 6, grid)) == list(range(6))
 
 
 def test_more_clusters_than_positions():
@@ -46,12 +73,19 @@ def test_more_clusters_than_positions():
         cluster(np.zeros((6, 2), np.float32), 7)
 
 
-def test_masks_lie_on_the_layers_grid():
-    backbone, config = tiny_backbone(), tiny_config()
+def test_one_position_is_one_cluster():
+    assert cluster(np.zeros((1, 2), np.float32), 1, (1, 1)).tolist() == [0]
+
+
+@pytest.mark.parametrize("clustering", ["kmeans", "ward"])
+def test_masks_lie_on_the_layers_grid(clustering):
+    backbone, config = tiny_backbone(), tiny_config(clustering=clustering, position_weight=0.5)
     clean = backbone.encode(to_frame(picture(64, 96), (64, 96)))
     low_res, means = low_resolution_masks(backbone, clean, config, torch.Generator().manual_seed(0))
     assert low_res.shape == (4, 6) and low_res.dtype == np.int32
-    assert means.shape == (3, 16)
+    assert means.shape == (3, 16) and means.dtype == np.float32  # of the queries alone, without positions
+    queries = read_features(backbone, clean, config, torch.Generator().manual_seed(0)).reshape(4, 6, 16)
+    np.testing.assert_allclose(means, [queries[low_res == index].mean(0) for index in range(3)], rtol=1e-5)
 
 
 def test_features_are_averaged_over_draws():

@@ -134,3 +134,10 @@ def test_baselines_without_clusters():
     for make in (slic_masks, grid_masks):
         with pytest.raises(ValueError, match="clusters: 0 given"):
             make(quarters(), 0)
+
+
+def test_superpixels_are_about_as_many_as_asked_for():
+    y, x = np.mgrid[:120, :160]
+    rgb = np.stack([y * 2, x, (np.hypot(y - 60, x - 90) < 40) * 200], axis=-1).astype(np.uint8)
+    for clusters in (8, 20, 40):
+        assert abs(slic_masks(rgb, clusters).num_masks - clusters) <= 0.25 * clusters
