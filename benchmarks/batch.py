@@ -3,9 +3,9 @@
     python -m benchmarks.batch [--pictures 6] [--side 2000] [--preset mini]
 
 `one by one` reads, computes and writes each picture before the next; `batch` is what `emerseg segment` does, on the
-same pictures and with the masks of SLIC, whose computing takes about as long as the files. `relabel` is new words on
-the masks that `segment` made with EmerDiff, on a toy scene. Models are loaded before the clock starts. Run it from the
-root of the repository.
+same pictures and with the cells of a grid as masks, so that files and CLIP take most of the time. `relabel` is new
+words on the masks that `segment` made with EmerDiff, on a toy scene. Models are loaded before the clock starts. Run it
+from the root of the repository.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def main() -> None:
             image = Image.fromarray(scene(FIRST_SEED + index).image)
             image.resize((arguments.side, arguments.side), Image.Resampling.BICUBIC).save(path, quality=92)
 
-        slic = Segmenter.from_preset(arguments.preset, masks="slic")
-        serial = segment_job(slic, folder / "serial", LABELS)
+        grid = Segmenter.from_preset(arguments.preset, masks="grid")
+        serial = segment_job(grid, folder / "serial", LABELS)
         first = timed(lambda: one_by_one(pictures, serial))
-        second = timed(lambda: batch(pictures, folder / "batch", segment_job(slic, folder / "batch", LABELS)))
+        second = timed(lambda: batch(pictures, folder / "batch", segment_job(grid, folder / "batch", LABELS)))
         print(
             f"{len(pictures)} pictures of {arguments.side}x{arguments.side}: {first:.1f} s one by one, {second:.1f} s"
         )

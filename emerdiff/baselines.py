@@ -12,22 +12,32 @@ from emerdiff.frame import Picture, as_rgb
 from emerdiff.masks import Masks
 
 _SLIC_TRIES = 4
+_SLIC_PREVIEW = 512  # px, longest side of the picture that is tried on
 
 
 def slic_masks(image: Picture, clusters: int) -> Masks:
     """Superpixels (SLIC, Achanta et al. 2012, compactness 10) of a PIL image or (H, W, 3) uint8 array.
 
-    As near to `clusters` of them as a few tries come: SLIC starts from a regular grid, which rarely has just as many
-    cells, and merges small superpixels. `features` are mean RGB in 0..1, (K, 3); `low_res` is the label map itself.
+    About `clusters` of them: SLIC starts from a regular grid, which rarely has just as many cells, and merges small
+    superpixels. `features` are mean RGB in 0..1, (K, 3); `low_res` is the label map itself.
     """
     rgb = as_rgb(image)
     _check_clusters(clusters)
-    tried, asked = [_superpixels(rgb, clusters)], clusters
-    while len(tried) < _SLIC_TRIES and (found := int(tried[-1].max()) + 1) != clusters:
-        asked = max(1, round(asked * clusters / found))
-        tried.append(_superpixels(rgb, asked))
-    label_map = min(tried, key=lambda made: abs(int(made.max()) + 1 - clusters))
+    step = -(-max(rgb.shape[:2]) // _SLIC_PREVIEW)
+    label_map = _superpixels(rgb, _segments_to_ask_for(np.ascontiguousarray(rgb[::step, ::step]), clusters))
     return Masks(label_map=label_map, low_res=label_map, features=_mean_rgb(rgb, label_map, int(label_map.max()) + 1))
+
+
+def _segments_to_ask_for(rgb: NDArray[np.uint8], clusters: int) -> int:
+    """What skimage must be asked for, to get about as many superpixels as `clusters`: the best of a few tries."""
+    asked, missed = clusters, {}
+    for _ in range(_SLIC_TRIES):
+        found = int(_superpixels(rgb, asked).max()) + 1
+        missed[asked] = abs(found - clusters)
+        asked = max(1, round(asked * clusters / found))
+        if asked in missed:
+            break
+    return min(missed, key=lambda tried: missed[tried])
 
 
 def _superpixels(rgb: NDArray[np.uint8], asked: int) -> NDArray[np.int32]:
