@@ -30,6 +30,8 @@ def test_the_papers_constants_are_the_defaults():
         ("timestep_feature", -1),
         ("timestep_modulate", 281.0),
         ("modulate", "twice"),
+        ("clustering", "spectral"),
+        ("position_weight", -0.5),
         ("strength", -1.0),
         ("strength", float("nan")),
         ("clusters", True),
