@@ -16,6 +16,7 @@ def test_the_papers_constants_are_the_defaults():
     config = EmerDiffConfig(model="some/model")
     assert (config.num_timesteps, config.timestep_feature, config.timestep_modulate) == (50, 1, 281)
     assert (config.strength, config.clusters, config.image_size, config.modulate) == (10.0, 30, 512, "once")
+    assert (config.clustering, config.position_weight, config.locality) == ("kmeans", 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
