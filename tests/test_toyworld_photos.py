@@ -19,7 +19,7 @@ from ovseg.backbone import load_backbone
 from toyworld.data import scene_cache
 from toyworld.photos import feature_cache, read_photos, scene_photos, squares
 from toyworld.train import photo_clip, photo_start
-from toyworld.train.photo_clip import Words, expected_places, tag_losses
+from toyworld.train.photo_tags import Words, expected_places, tag_losses
 
 VISION = {"timm_model_name": "test_efficientnet", "timm_pool": "avg", "timm_proj": None, "image_size": 64}
 
