@@ -16,6 +16,7 @@ from toyworld.data import scene_cache
 from toyworld.photos import squares
 from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
 from toyworld.train import clip, unet, vae
+from toyworld.train.__main__ import main
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +87,37 @@ def test_a_decoder_alone_keeps_the_latents_that_a_unet_knows(scenes, runs, tmp_p
         assert all(torch.equal(a, b) for a, b in pairs)
     pairs = zip(before.decoder.parameters(), after.decoder.parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in pairs)
+
+
+def test_latents_are_kept_for_their_vae_and_their_pictures_alone(scenes, runs, tmp_path):
+    model = AutoencoderKL.from_pretrained(runs / "weights/sd/vae", torch_dtype=torch.float32)
+    images = scenes[1].images
+    for count, made in enumerate((images[:2], images[2:4]), start=1):
+        latents = unet.encode_images(model, made, tmp_path)
+        assert latents.shape == (2, 4, 32, 32) and len(list(tmp_path.iterdir())) == count
+    (kept, _) = sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    stamp = kept.stat().st_mtime_ns
+    unet.encode_images(model, images[:2], tmp_path)
+    assert kept.stat().st_mtime_ns == stamp and len(list(tmp_path.iterdir())) == 2
+    with torch.no_grad():
+        model.quant_conv.bias += 1
+    assert not np.array_equal(unet.encode_images(model, images[:2], tmp_path), np.load(kept))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["clip", "--pictures", "."], "--pictures is not for clip"),
+        (["vae", "--pictures", "nowhere"], "--pictures nowhere: expected a folder"),
+        (["vae", "--decoder-only"], "--decoder-only is for vae with --start"),
+        (["unet", "--decoder-only", "--start", "."], "--decoder-only is for vae with --start"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, message, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["toyworld.train", *options])
+    with pytest.raises(SystemExit):
+        main()
+    assert message in capsys.readouterr().err
 
 
 def test_photographs_train_beside_scenes(scenes, runs, tmp_path):

@@ -63,16 +63,23 @@ class SceneCache:
         counts = np.bincount(regions.ravel())
         visible = np.flatnonzero(counts > (CLOSE_MIN_SHARE if side < CLOSE else MIN_SHARE) * side * side)
         names, kinds = [self.names[index][i] for i in visible], [self.kinds[index][i] for i in visible]
-        if rng.random() < 0.5:
-            image = image[:, ::-1]
-        if side != size:
-            image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
+        image = mirrored_or_not(image, size, rng)
         told = slice(None)
         if rng.random() < alone:
             first = int(rng.integers(len(names)))
             told = slice(first, first + 1)
         caption = describe(names[told], kinds[told], rng, full_names)
-        return np.ascontiguousarray(image), caption, frozenset(names) | frozenset(kinds)
+        return image, caption, frozenset(names) | frozenset(kinds)
+
+
+def mirrored_or_not(square: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """(size, size, 3) uint8: a square picture, mirrored half of the time, resized."""
+    if rng.random() < 0.5:
+        square = square[:, ::-1]
+    side = len(square)
+    if side != size:
+        square = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
+    return np.ascontiguousarray(square)
 
 
 def scene_cache(folder: Path, first_seed: int, count: int) -> SceneCache:

@@ -14,12 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
 from ovseg.pixels import patch_grid
-from toyworld.data import SceneCache
+from toyworld.data import SceneCache, mirrored_or_not
 from toyworld.scene import SIZE
 
 ENLARGED = 2  # times, a photograph at most: more adds no detail
@@ -28,7 +27,6 @@ SCENE_MIN_SHARE = 0.02  # of a part's pixels: what is smaller is not named
 SCENES = "scenes"  # their source
 SCENE_SIDES = 56, SIZE  # px, the least and largest part of a scene
 HOLD_OUT = 10  # of a source with label maps every tenth picture is for measuring
-SIDE = 256  # px of squares, as of the toy world's scenes
 KEPT_ASIDE = 50  # every so many-th picture to train on validates instead
 log = logging.getLogger(__name__)
 
@@ -105,13 +103,8 @@ class Squares:
 
     def crop(self, index: int, side: int, size: int, rng: np.random.Generator) -> np.ndarray:
         """(size, size, 3) uint8: a square of `side` px at a random place, mirrored half of the time, resized."""
-        y, x = rng.integers(SIDE - side + 1, size=2)
-        image = self.images[index, y : y + side, x : x + side]
-        if rng.random() < 0.5:
-            image = image[:, ::-1]
-        if side != size:
-            image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
-        return np.ascontiguousarray(image)
+        y, x = rng.integers(SIZE - side + 1, size=2)
+        return mirrored_or_not(self.images[index, y : y + side, x : x + side], size, rng)
 
 
 def squares(folder: Path, pictures: Path, limit: int) -> Squares:
@@ -124,15 +117,15 @@ def squares(folder: Path, pictures: Path, limit: int) -> Squares:
     learners = [photo for index, photo in enumerate(photos) if index % KEPT_ASIDE]
     order = np.random.default_rng(0).permutation(len(learners))[:limit]
     learners = [learners[i] for i in sorted(order)]
-    marks = [str(photo.path) for photo in learners]
+    marks = [[str(photo.path) for photo in some] for some in (learners, validation)]
     done = folder / "squares.json"
     if not done.exists():
         folder.mkdir(parents=True, exist_ok=True)
         for name, some in (("images", learners), ("validation", validation)):
-            array = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (len(some), SIDE, SIDE, 3))
+            array = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (len(some), SIZE, SIZE, 3))
             for index, photo in enumerate(some):
                 with Image.open(photo.path) as picture:
-                    array[index] = ImageOps.fit(picture.convert("RGB"), (SIDE, SIDE), Image.Resampling.BICUBIC)
+                    array[index] = ImageOps.fit(picture.convert("RGB"), (SIZE, SIZE), Image.Resampling.BICUBIC)
             array.flush()
         done.write_text(json.dumps(marks))  # last: its presence says that the rest is complete
     if json.loads(done.read_text()) != marks:

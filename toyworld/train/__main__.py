@@ -56,10 +56,14 @@ def main() -> None:
     minutes = trainer.SCHEDULE.minutes if arguments.minutes is None else arguments.minutes
     schedule = replace(trainer.SCHEDULE, minutes=minutes, restart=arguments.restart)
     run, weights, cache = (arguments.runs / name for name in (arguments.model, "weights", "cache"))
+    if arguments.pictures and arguments.model == "clip":
+        parser.error("--pictures is not for clip, which learns from scenes alone: vae, unet or photo-clip expected")
     if (arguments.pictures or arguments.model == "photo-clip") and not (
         arguments.pictures and arguments.pictures.is_dir()
     ):
         parser.error(f"--pictures {arguments.pictures}: expected a folder with captions.csv")
+    if arguments.decoder_only and not (arguments.model == "vae" and arguments.start):
+        parser.error("--decoder-only is for vae with --start: it keeps the latents of those weights")
     if arguments.model == "photo-clip":
         trainer.train(
             arguments.pictures,
@@ -76,7 +80,7 @@ def main() -> None:
     train_scenes = scene_cache(cache, TRAIN_SEEDS.start, count)
     validation = scene_cache(cache, VALIDATION_SEEDS.start, 100)
     options = {"start": arguments.start, "resume": arguments.resume}
-    if arguments.model in ("vae", "unet") and arguments.pictures:
+    if arguments.pictures:
         options["photos"] = squares(cache / "squares", arguments.pictures, count)
     if arguments.model == "vae":
         options["decoder_only"] = arguments.decoder_only

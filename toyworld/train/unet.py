@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -77,8 +78,15 @@ def load(folder: Path) -> nn.ModuleDict:
 
 
 @torch.inference_mode()
-def encode_images(vae: AutoencoderKL, images: np.ndarray, path: Path) -> np.ndarray:
-    """Scaled latent means (N, 4, 32, 32) float16 of (N, 256, 256, 3) uint8 images, kept at `path`."""
+def encode_images(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> np.ndarray:
+    """Scaled latent means (N, 4, 32, 32) float16 of (N, 256, 256, 3) uint8 images, kept in `folder`.
+
+    The file's name knows the VAE's weights and a few of the images: others never get the same latents.
+    """
+    mark = zlib.crc32(images[:: max(1, len(images) // 16)].tobytes())
+    for weights in vae.state_dict().values():
+        mark = zlib.crc32(weights.numpy().tobytes(), mark)
+    path = folder / f"latents-{len(images)}-{mark:08x}.npy"
     if not path.exists():
         parts = []
         for start in range(0, len(images), 16):
@@ -115,12 +123,11 @@ def train(
             shutil.copytree(start / "vae", folder / "vae")
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
     run.mkdir(parents=True, exist_ok=True)
-    latents = encode_images(vae, train_scenes.images, run / f"latents-{len(train_scenes)}.npy")
-    validation_latents = {"": encode_images(vae, validation.images, run / f"latents-validation-{len(validation)}.npy")}
+    latents = encode_images(vae, train_scenes.images, run)
+    validation_latents = {"": encode_images(vae, validation.images, run)}
     if photos:
-        photo_latents = encode_images(vae, photos.images, run / f"latents-photos-{len(photos)}.npy")
-        kept = photos.validation
-        validation_latents["_photos"] = encode_images(vae, kept, run / f"latents-photos-validation-{len(kept)}.npy")
+        photo_latents = encode_images(vae, photos.images, run)
+        validation_latents["_photos"] = encode_images(vae, photos.validation, run)
     if not start:
         learn_tokenizer(train_scenes.captions(10_000), folder / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
