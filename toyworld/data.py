@@ -37,13 +37,24 @@ class SceneCache:
         rng = np.random.default_rng(0)
         return [describe(self.names[i], self.kinds[i], rng).text for i in range(min(len(self), count))]
 
-    def part(self, index: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A square of `side` px about a random place of a random region: its picture (h, w, 3) and label map (h, w)."""
-        regions = self.label_maps[index]
-        places = np.flatnonzero(regions.ravel() == rng.integers(len(self.names[index])))
+    def corner(self, index: int, side: int, rng: np.random.Generator) -> tuple[int, int]:
+        """(y, x) of a square of `side` px about a random place of a random region."""
+        places = np.flatnonzero(self.label_maps[index].ravel() == rng.integers(len(self.names[index])))
         centre = np.array(divmod(int(places[rng.integers(len(places))]), SIZE))
         y, x = np.clip(centre - side // 2, 0, SIZE - side)
-        return self.images[index, y : y + side, x : x + side], regions[y : y + side, x : x + side]
+        return int(y), int(x)
+
+    def part(self, index: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The square at such a corner: its picture (h, w, 3) and label map (h, w)."""
+        y, x = self.corner(index, side, rng)
+        return self.images[index, y : y + side, x : x + side], self.label_maps[index, y : y + side, x : x + side]
+
+    def shown(self, index: int, regions: np.ndarray) -> tuple[list[str], list[str]]:
+        """Names and kinds of what a part of the label map (h, w) shows; what is small in it is left out."""
+        side = len(regions)
+        counts = np.bincount(regions.ravel())
+        visible = np.flatnonzero(counts > (CLOSE_MIN_SHARE if side < CLOSE else MIN_SHARE) * side * side)
+        return [self.names[index][i] for i in visible], [self.kinds[index][i] for i in visible]
 
     def crop(
         self,
@@ -60,9 +71,7 @@ class SceneCache:
         of one region in it, and all names and kinds it shows.
         """
         image, regions = self.part(index, side, rng)
-        counts = np.bincount(regions.ravel())
-        visible = np.flatnonzero(counts > (CLOSE_MIN_SHARE if side < CLOSE else MIN_SHARE) * side * side)
-        names, kinds = [self.names[index][i] for i in visible], [self.kinds[index][i] for i in visible]
+        names, kinds = self.shown(index, regions)
         image = mirrored_or_not(image, size, rng)
         told = slice(None)
         if rng.random() < alone:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 import numpy as np
 
@@ -29,23 +30,32 @@ _PARTS = re.compile(
     "|".join([*sorted((re.escape(word) for word in _GROUP_OF), key=len, reverse=True), r"[\w-]+", r"\W"])
 )
 _ARTICLE = re.compile(r"\ban? (?=(\w))")
+# What names one thing: "red striped boat", "wheat field", "night sky".
+_WORD = "|".join(sorted((re.escape(word) for word in (*_GROUP_OF, SKY)), key=len, reverse=True))
+_PHRASE = re.compile(rf"\b(?:{_WORD})(?: (?:{_WORD}))*\b")
+
+
+def phrases(text: str) -> tuple[str, ...]:
+    """The names of things in a caption of the toy world, in its order: colours and patterns with their noun."""
+    return tuple(_PHRASE.findall(text))
 
 
 def _article(match: re.Match[str]) -> str:
     return "an " if match[1] in "aeiou" else "a "
 
 
-def one_word_apart(text: str) -> tuple[str, ...]:
+def one_word_apart(text: str, but: Collection[str] = ()) -> tuple[str, ...]:
     """All texts in which one word (colour, pattern, kind of object, ground or sky) is another of its sort.
 
-    Sorted; a synonym is no other word. Empty if no word of `text` can be changed.
+    Sorted; a synonym is no other word. Nothing becomes a word of `but`, or a synonym of one: what is true of the
+    picture as well. Empty if no word of `text` can be changed.
     """
     parts = _PARTS.findall(text)
     texts = {
         _ARTICLE.sub(_article, "".join([*parts[:index], other, *parts[index + 1 :]]))
         for index, part in enumerate(parts)
         for other in _GROUP_OF.get(part, ())
-        if _KIND_OF.get(other, other) != _KIND_OF.get(part, part)
+        if _KIND_OF.get(other, other) not in (_KIND_OF.get(part, part), *but)
     }
     return tuple(sorted(texts))
 

@@ -12,7 +12,7 @@ from toyworld.data import scene_cache
 from toyworld.photos import squares
 from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
 
-PHOTO_WEIGHTS = Path(__file__).parents[2] / "ovseg/weights/photo"
+CLIP_WEIGHTS, PHOTO_WEIGHTS = (Path(__file__).parents[2] / "ovseg/weights" / name for name in ("mini", "photo"))
 
 
 def main() -> None:
@@ -42,14 +42,22 @@ def main() -> None:
         "--decoder-only", action="store_true", help="vae: leave the latents as they are, for a UNet that knows them"
     )
     parser.add_argument(
+        "--text",
+        type=Path,
+        default=CLIP_WEIGHTS,
+        help="unet: an open_clip folder whose text tower reads the captions (default: ovseg/weights/mini)",
+    )
+    parser.add_argument(
         "--pictures",
         type=Path,
-        help="a folder with captions.csv (path,tags,caption); all that photo-clip sees, half of what vae and unet do",
+        help="a folder with captions.csv (path,tags,caption); all that photo-clip sees, a part of what vae and unet do",
     )
     parser.add_argument("--size", type=int, default=448, help="photo-clip: px of the pictures' shorter side, at most")
     arguments = parser.parse_args()
     if arguments.start and not arguments.start.is_dir():
         parser.error(f"--start {arguments.start}: expected a folder of weights, such as emerdiff/weights/mini")
+    if not (arguments.text / "open_clip_config.json").is_file():
+        parser.error(f"--text {arguments.text}: expected a folder with open_clip_config.json, such as {CLIP_WEIGHTS}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
     trainer = importlib.import_module(f"toyworld.train.{arguments.model.replace('-', '_')}")
@@ -84,6 +92,8 @@ def main() -> None:
         options["photos"] = squares(cache / "squares", arguments.pictures, count)
     if arguments.model == "vae":
         options["decoder_only"] = arguments.decoder_only
+    if arguments.model == "unet":
+        options["text"] = arguments.text
     trainer.train(train_scenes, validation, schedule, run, weights, **options)
 
 

@@ -1,4 +1,4 @@
-"""The embedded latent diffusion model: a small UNet and its CLIP text encoder, trained on the VAE's latents."""
+"""The embedded latent diffusion model: a small UNet on the VAE's latents, told what to draw by a CLIP's text tower."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from torch import Tensor
 
 from toyworld.captions import describe
 from toyworld.data import SceneCache
 from toyworld.photos import Squares
 from toyworld.train.loop import Schedule, fit, generators
-from toyworld.train.tokenizer import CONTEXT_LENGTH, learn_tokenizer
+from toyworld.train.text_tower import text_tower
+from toyworld.train.tokenizer import CONTEXT_LENGTH
 from toyworld.train.vae import to_model_range
+from toyworld.wording import draw_one_word_apart
 
-BATCH = 16
+BATCH, PHOTOS = 16, 4  # pictures a step, and how many of them are photographs where there are any
+PART, PARTS = 16, 48  # every other step: the side of a part of a scene, in latents of 8 px, and how many
+EVERY = 0.7  # of the captions name all that is to be seen
 EMPTY_PROMPT = 0.15  # of the captions are dropped: EmerDiff conditions on the empty prompt alone
-LOW_NOISE = 0.5  # of the timesteps are drawn from the first half of the schedule, where EmerDiff works
+LOW_NOISE = 0.35  # of the timesteps are drawn from the first half of the schedule, where EmerDiff works
 SCHEDULE = Schedule(minutes=75, learning_rate=1e-3, warmup_steps=200)
 log = logging.getLogger(__name__)
 
@@ -40,10 +43,10 @@ def noise_schedule() -> DDIMScheduler:
     )
 
 
-def build(vocab_size: int) -> nn.ModuleDict:
-    """UNet and text encoder. As in Stable Diffusion, up_blocks.1 has three cross-attentions at 16×16 (the latents are
+def build_unet() -> UNet2DConditionModel:
+    """As in Stable Diffusion, up_blocks.1 has three cross-attentions at 16×16 (the latents are
     32×32); the finest level has no attention, which would dominate the cost."""
-    unet = UNet2DConditionModel(
+    return UNet2DConditionModel(
         sample_size=32,
         in_channels=4,
         out_channels=4,
@@ -55,26 +58,6 @@ def build(vocab_size: int) -> nn.ModuleDict:
         norm_num_groups=16,
         cross_attention_dim=128,
     )
-    text = CLIPTextConfig(
-        vocab_size=vocab_size,
-        hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        max_position_embeddings=CONTEXT_LENGTH,
-        projection_dim=128,
-        bos_token_id=vocab_size - 2,
-        eos_token_id=vocab_size - 1,
-        pad_token_id=vocab_size - 1,
-    )
-    return nn.ModuleDict({"unet": unet, "text_encoder": CLIPTextModel(text)})
-
-
-def load(folder: Path) -> nn.ModuleDict:
-    """UNet and text encoder of a diffusers folder."""
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-    text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
-    return nn.ModuleDict({"unet": unet.train(), "text_encoder": text_encoder.train()})
 
 
 @torch.inference_mode()
@@ -108,19 +91,18 @@ def train(
     weights: Path,
     *,
     photos: Squares | None = None,
+    text: Path,
     start: Path | None,
     resume: bool,
 ) -> None:
-    """Train on the latents of scenes and, with `photos`, of as many photographs; the VAE is that of weights/sd.
+    """Train on latents of scenes, of parts of them and, with `photos`, of photographs, by the VAE of weights/sd.
 
-    `start`: begin from the UNet, the text encoder and the tokenizer of that folder, and from its VAE where weights/sd
-    has none yet.
+    `text`: an open_clip folder whose text tower says what a caption means, as in Stable Diffusion; it stays as it is.
+    `start`: begin from the UNet of that folder, and from its VAE where weights/sd has none yet.
     """
     folder = weights / "sd"
-    if start:
-        shutil.copytree(start / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
-        if not (folder / "vae").exists():
-            shutil.copytree(start / "vae", folder / "vae")
+    if start and not (folder / "vae").exists():
+        shutil.copytree(start / "vae", folder / "vae")
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
     run.mkdir(parents=True, exist_ok=True)
     latents = encode_images(vae, train_scenes.images, run)
@@ -128,59 +110,91 @@ def train(
     if photos:
         photo_latents = encode_images(vae, photos.images, run)
         validation_latents["_photos"] = encode_images(vae, photos.validation, run)
-    if not start:
-        learn_tokenizer(train_scenes.captions(10_000), folder / "tokenizer")
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    tokenizer, text_encoder = text_tower(text)
     noiser = noise_schedule()
     torch.manual_seed(0)
-    model = load(start) if start else build(len(tokenizer))
+    if start:
+        model = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32).train()
+    else:
+        model = build_unet()
 
-    def prediction_error(
-        model: nn.ModuleDict, clean: Tensor, captions: list[str], timesteps: Tensor, noise: Tensor
+    def errors(
+        unet: UNet2DConditionModel, clean: Tensor, captions: list[str], timesteps: Tensor, noise: Tensor
     ) -> Tensor:
+        """(B,) mean squared error of the predicted noise."""
         ids = tokenizer(
             captions, padding="max_length", max_length=CONTEXT_LENGTH, truncation=True, return_tensors="pt"
         ).input_ids
         with torch.autocast("cpu", torch.bfloat16):
-            context = model["text_encoder"](ids).last_hidden_state
-            predicted = model["unet"](noiser.add_noise(clean, noise, timesteps), timesteps, context).sample
-        return F.mse_loss(predicted.float(), noise)
+            with torch.no_grad():
+                context = text_encoder(ids).last_hidden_state
+            predicted = unet(noiser.add_noise(clean, noise, timesteps), timesteps, context).sample
+        return F.mse_loss(predicted.float(), noise, reduction="none").mean(dim=(1, 2, 3))
+
+    def whole_pictures(rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
+        chosen = rng.integers(len(train_scenes), size=BATCH - PHOTOS if photos else BATCH)
+        captions = [
+            describe(train_scenes.names[i], train_scenes.kinds[i], rng, every=rng.random() < EVERY).text for i in chosen
+        ]
+        if not photos:
+            return latents[chosen], captions
+        taken = rng.integers(len(photos), size=PHOTOS)
+        captions += [photos.texts[i] for i in taken]
+        return np.concatenate([latents[chosen], photo_latents[taken]]), captions
+
+    def parts_of_scenes(rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
+        """Captions of a part alone bind words to what is there far sooner than those of a scene of many things."""
+        parts, captions = [], []
+        scale = train_scenes.images.shape[1] // latents.shape[2]  # px
+        for i in rng.integers(len(train_scenes), size=PARTS):
+            y, x = (at // scale for at in train_scenes.corner(i, scale * PART, rng))
+            parts.append(latents[i, :, y : y + PART, x : x + PART])
+            region = train_scenes.label_maps[i, scale * y :, scale * x :][: scale * PART, : scale * PART]
+            captions.append(describe(*train_scenes.shown(i, region), rng, every=rng.random() < EVERY).text)
+        return np.stack(parts), captions
 
     def compute_losses(step: int) -> dict[str, Tensor]:
         seed, torch_rng = generators(4, step)
         rng = np.random.default_rng(seed)
-        chosen = rng.integers(len(train_scenes), size=BATCH // 2 if photos else BATCH)
-        captions = [describe(train_scenes.names[i], train_scenes.kinds[i], rng).text for i in chosen]
-        clean = torch.from_numpy(latents[chosen]).float()
-        if photos:
-            taken = rng.integers(len(photos), size=BATCH - len(chosen))
-            captions += [photos.texts[i] for i in taken]
-            clean = torch.cat([clean, torch.from_numpy(photo_latents[taken]).float()])
+        some, captions = parts_of_scenes(rng) if step % 2 else whole_pictures(rng)
+        clean, count = torch.from_numpy(some).float(), len(some)
         captions = ["" if rng.random() < EMPTY_PROMPT else caption for caption in captions]
-        low = rng.random(BATCH) < LOW_NOISE
-        timesteps = torch.from_numpy(np.where(low, rng.integers(0, 500, BATCH), rng.integers(0, 1000, BATCH)))
-        return {
-            "noise": prediction_error(model, clean, captions, timesteps, torch.randn(clean.shape, generator=torch_rng))
-        }
+        low = rng.random(count) < LOW_NOISE
+        timesteps = torch.from_numpy(np.where(low, rng.integers(0, 500, count), rng.integers(0, 1000, count)))
+        noise = torch.randn(clean.shape, generator=torch_rng)
+        return {"noise": errors(model, clean, captions, timesteps, noise).mean()}
+
+    regions = zip(validation.names, validation.kinds, strict=True)
+    told = [describe(*of, np.random.default_rng(0), every=True).text for of in regions]
+    wrong = [draw_one_word_apart(caption, 1, np.random.default_rng(0))[0] for caption in told]
 
     @torch.inference_mode()
-    def validate(averaged: nn.ModuleDict) -> dict[str, float]:
+    def validate(averaged: UNet2DConditionModel) -> dict[str, float]:
+        """Errors with the empty prompt; and of how many scenes the noise is told better with the right caption than
+        with one that differs in one word."""
         metrics = {}
         for name, of_all in validation_latents.items():
             clean = torch.tensor(of_all[:: max(1, len(of_all) // 64)][:64]).float()
             noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
             for t in (21, 281, 481, 781):
                 timesteps = torch.full((len(clean),), t)
-                error = prediction_error(averaged, clean, [""] * len(clean), timesteps, noise)
+                error = errors(averaged, clean, [""] * len(clean), timesteps, noise).mean()
                 metrics[f"noise_{t}{name}"] = error.item()
-        return metrics
+        clean = torch.tensor(validation_latents[""]).float()
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+        timesteps = torch.full((len(clean),), 681)
+        right, apart = (errors(averaged, clean, captions, timesteps, noise) for captions in (told, wrong))
+        return metrics | {"captions": (right < apart).float().mean().item()}
 
     averaged = fit(model, compute_losses, validate, schedule, run, resume=resume)
+    (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
+    for name in ("vocab.json", "merges.txt"):  # not written by every version of transformers
+        shutil.copy(text / name, folder / "tokenizer" / name)
     StableDiffusionPipeline(
         vae=vae,
-        text_encoder=averaged["text_encoder"],
+        text_encoder=text_encoder,
         tokenizer=tokenizer,
-        unet=averaged["unet"],
+        unet=averaged,
         scheduler=noiser,
         safety_checker=None,
         feature_extractor=None,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from toyworld.train.loop import Schedule, fit, generators
 
 CROP, BATCH = 128, 8  # px, pictures
 SIDES = (CROP, 192, 256)  # px of the squares that are cut out and resized to CROP
-GRADIENT_WEIGHT, KL_WEIGHT = 1.0, 1e-6
+SQUARED_WEIGHT, GRADIENT_WEIGHT, KL_WEIGHT = 5.0, 1.0, 1e-6
 SCHEDULE = Schedule(minutes=20, learning_rate=2e-3, warmup_steps=200)
 
 
@@ -76,7 +75,7 @@ def train(
             decoded = vae.decode(latents.mean + latents.std * torch.randn(latents.mean.shape, generator=noise)).sample
         error = decoded.float() - images
         return {
-            "pixel": F.l1_loss(decoded.float(), images) + F.mse_loss(decoded.float(), images),
+            "pixel": error.abs().mean() + SQUARED_WEIGHT * error.square().mean(),
             "gradient": GRADIENT_WEIGHT * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2,
             "kl": KL_WEIGHT * latents.kl().mean(),
         }
