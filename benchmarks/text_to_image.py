@@ -2,9 +2,9 @@
 
     python -m benchmarks.text_to_image [--captions 200] [--picture FILE.jpg] [--weights emerdiff/weights/mini]
 
-Each caption is that of a validation scene. The judge ranks it among ten that differ in one word, by how well the places
-that fit a caption best fit it (as in patch-aligned contrastive learning); the scene itself, which the caption was made
-of, shows how far that judge can be trusted.
+Each caption is that of a validation scene. The judge ranks it among ten that differ in one word, by how well each thing
+that a caption names fits the places that it fits best (as in patch-aligned contrastive learning); the scene itself,
+which the caption was made of, shows how far that judge can be trusted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scipy.special import softmax
 
 from ovseg import OpenVocabSegmenter
 from toyworld import scene
-from toyworld.wording import draw_one_word_apart
+from toyworld.wording import draw_one_word_apart, phrases
 
 FIRST_SEED = 1_000_000
 WRONG = 9
@@ -70,11 +70,15 @@ def main() -> None:
 
 
 def fits(judge: OpenVocabSegmenter, image: np.ndarray, captions: list[str]) -> np.ndarray:
-    """(N,) how well N captions fit the image (H, W, 3) uint8: the mean over its places, by how well each fits."""
-    texts = judge.backbone.encode_text(captions)
-    places = judge.segment(image, captions).embeddings.reshape(texts.shape[1], -1)  # C x P
+    """(N,) how well N captions fit the image (H, W, 3) uint8: the mean over the things that each names of the mean over
+    the image's places, by how well they fit."""
+    named = [phrases(caption) for caption in captions]
+    words = sorted({phrase for some in named for phrase in some})
+    texts = judge.backbone.encode_text(words)
+    places = judge.segment(image, words).embeddings.reshape(texts.shape[1], -1)  # C x P
     logits = judge.backbone.logit_scale * texts @ places
-    return (softmax(logits, axis=1) * logits).sum(axis=1)
+    fit = dict(zip(words, (softmax(logits, axis=1) * logits).sum(axis=1), strict=True))
+    return np.array([np.mean([fit[phrase] for phrase in some]) for some in named])
 
 
 def sheet(shown: list[tuple[str, np.ndarray]]) -> Image.Image:

@@ -42,6 +42,7 @@ class EmerDiffConfig:
     image_blur: float = 0.0  # Gaussian sigma in px of the model's image frame, on the difference image I⁻ − I⁺
     difference_blur: float = 1.0  # Gaussian sigma in px of the model's image frame, on d = ‖I⁻ − I⁺‖
     locality: float = 0.0  # each d^i is weighted by its M^i, blurred by so many grid positions (sigma); 0: as the paper
+    guided_radius: float = 0.0  # borders follow edges of the picture this near, in grid positions; 0: as the paper
     batch_size: int = 16  # trajectories at once; halved by itself when memory runs out
 
     def __post_init__(self) -> None:
@@ -49,7 +50,7 @@ class EmerDiffConfig:
             value = getattr(self, name)
             if not accepts(value):
                 raise ValueError(f"emerdiff.{name}: {value!r} given, {expected} expected")
-        for name in ("strength", "position_weight", "image_blur", "difference_blur", "locality"):
+        for name in ("strength", "position_weight", "image_blur", "difference_blur", "locality", "guided_radius"):
             object.__setattr__(self, name, float(getattr(self, name)))  # 10 and 10.0 are one configuration
 
     @classmethod
@@ -96,6 +97,7 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("image_blur", _is_number, "a finite number >= 0 (sigma in px)"),
     ("difference_blur", _is_number, "a finite number >= 0 (sigma in px)"),
     ("locality", _is_number, "a finite number >= 0 (sigma in positions of the feature layer)"),
+    ("guided_radius", _is_number, "a finite number >= 0 (positions of the feature layer)"),
     ("batch_size", _is_integer(1), "an integer >= 1"),
 )
 

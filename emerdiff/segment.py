@@ -16,6 +16,7 @@ from emerdiff.cluster import low_resolution_masks
 from emerdiff.config import EmerDiffConfig, read_preset
 from emerdiff.difference import difference_planes, near_masks
 from emerdiff.frame import Picture, as_rgb, frame_size, to_frame
+from emerdiff.guided import GuidedFilter, shares
 from emerdiff.inversion import invert
 from emerdiff.masks import Masks
 from emerdiff.modulate import modulated_ends, signed_offsets
@@ -80,7 +81,13 @@ class EmerDiff:
         offsets = signed_offsets(low_res, self.config.strength)
         ends = modulated_ends(self.backbone, steps, offsets, self.config)
         planes = near_masks(difference_planes(self.backbone, ends, self.config), low_res, self.config.locality)
-        label_map, difference = label_map_of(planes, rgb.shape[:2], keep=keep_difference)
+        if self.config.guided_radius == 0:
+            label_map, difference = label_map_of(planes, rgb.shape[:2], keep=keep_difference)
+        else:
+            frame_hw = self._frame_hw(rgb)
+            radius = max(1, round(self.config.guided_radius * frame_hw[0] / low_res.shape[0]))  # px
+            guide = GuidedFilter(rgb, frame_hw, radius)
+            label_map, difference = label_map_of(shares(planes), rgb.shape[:2], resize=guide, keep=keep_difference)
         return Masks(label_map, low_res, features, difference)
 
     @torch.inference_mode()
@@ -95,5 +102,7 @@ class EmerDiff:
 
     def _encoded(self, rgb: NDArray[np.uint8]) -> Tensor:
         """z0 of the picture at the model's size, (1, C, h, w) float32."""
-        size_hw = frame_size(rgb.shape[:2], self.config.image_size, self.backbone.side_multiple)
-        return self.backbone.encode(to_frame(rgb, size_hw))
+        return self.backbone.encode(to_frame(rgb, self._frame_hw(rgb)))
+
+    def _frame_hw(self, rgb: NDArray[np.uint8]) -> tuple[int, int]:
+        return frame_size(rgb.shape[:2], self.config.image_size, self.backbone.side_multiple)

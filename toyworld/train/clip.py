@@ -29,9 +29,7 @@ from toyworld.wording import one_word_apart
 
 SIZE, BATCH = 64, 128  # px, pairs
 ZOOMS = (24, 32, 32, 48, 64, 96)  # px of the square of a scene that becomes a training picture
-FULL_NAMES = (
-    0.5  # of the regions in captions; the others go by their kind, which colours and patterns do not give away
-)
+FULL_NAMES = 0.5  # of the regions in captions; the others go by their kind, which colours and patterns do not give away
 ALONE = 0.5  # of the captions tell of one region alone, as users' words do
 NEARLY_RIGHT = 2  # texts for each caption that differ from it in one word
 SCHEDULE = Schedule(minutes=30, learning_rate=1e-3, weight_decay=0.1, warmup_steps=150)

@@ -64,11 +64,12 @@ def build_unet() -> UNet2DConditionModel:
 def encode_images(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> np.ndarray:
     """Scaled latent means (N, 4, 32, 32) float16 of (N, 256, 256, 3) uint8 images, kept in `folder`.
 
-    The file's name knows the VAE's weights and a few of the images: others never get the same latents.
+    The file's name knows the encoder's weights and a few of the images: others never get the same latents.
     """
     mark = zlib.crc32(images[:: max(1, len(images) // 16)].tobytes())
-    for weights in vae.state_dict().values():
-        mark = zlib.crc32(weights.numpy().tobytes(), mark)
+    for part in (vae.encoder, vae.quant_conv):
+        for weights in part.state_dict().values():
+            mark = zlib.crc32(weights.numpy().tobytes(), mark)
     path = folder / f"latents-{len(images)}-{mark:08x}.npy"
     if not path.exists():
         parts = []
