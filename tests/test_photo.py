@@ -32,9 +32,11 @@ def test_it_stays_below_fifty_eight_megabytes_and_names_no_file_of_its_maker() -
     assert '"/' not in settings  # no absolute path
 
 
-def test_the_preset_differs_from_toy_in_its_words_and_its_size_alone() -> None:
+def test_the_preset_differs_from_toy_in_its_words_and_what_suits_photographs_alone() -> None:
     mini, toy = load_preset("mini"), load_preset("toy")
-    assert replace(mini.emerdiff, image_size=toy.emerdiff.image_size) == toy.emerdiff and mini.fusion == toy.fusion
+    ours = {name: getattr(toy.emerdiff, name) for name in ("image_size", "clusters", "guided_radius")}
+    assert replace(mini.emerdiff, **ours) == toy.emerdiff
+    assert replace(mini.fusion, fuse=toy.fusion.fuse) == toy.fusion
     assert (mini.ovseg.model, toy.ovseg.model) == ("builtin:photo", "builtin:mini")
 
 

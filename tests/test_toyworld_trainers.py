@@ -9,7 +9,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 
 from toyworld.data import scene_cache
@@ -17,6 +17,7 @@ from toyworld.photos import squares
 from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
 from toyworld.train import clip, unet, vae
 from toyworld.train.__main__ import main
+from toyworld.train.widen import widened_unet, widened_vae
 
 pytestmark = pytest.mark.slow
 
@@ -103,6 +104,31 @@ def test_a_decoder_alone_keeps_the_latents_that_a_unet_knows(scenes, runs, tmp_p
     assert any(not torch.equal(a, b) for a, b in pairs)
 
 
+def test_more_latent_channels_begin_with_what_the_weights_know(scenes, runs, tmp_path):
+    old = AutoencoderKL.from_pretrained(runs / "weights/sd/vae", torch_dtype=torch.float32).eval()
+    wide = widened_vae(old, 6).eval()
+    pixels = unet.to_model_range(scenes[1].images[:1, :64, :64])
+    with torch.no_grad():
+        torch.testing.assert_close(wide(pixels).sample, old(pixels).sample)
+        before, after = (model.encode(pixels).latent_dist for model in (old, wide))
+    torch.testing.assert_close(after.mean[:, :4], before.mean)
+    torch.testing.assert_close(after.logvar[:, :4], before.logvar)
+    assert after.mean[:, 4:].std() > 0
+    with pytest.raises(ValueError, match="3 latent channels given, at least the 4 that the weights have expected"):
+        widened_vae(old, 3)
+
+    train(vae, scenes, tmp_path, start=runs / "weights/sd", latent_channels=6)
+    train(unet, scenes, tmp_path, start=runs / "weights/sd", text=runs / "weights/clip")
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "weights/sd", torch_dtype=torch.float32)
+    assert pipeline.vae.config.latent_channels == pipeline.unet.config.in_channels == 6
+    known = UNet2DConditionModel.from_pretrained(runs / "weights/sd/unet", torch_dtype=torch.float32)
+    noise, text = torch.randn(1, 6, 8, 8), torch.randn(1, 4, 128)
+    with torch.no_grad():
+        said = widened_unet(known, 6)(noise, 281, text).sample
+        torch.testing.assert_close(said[:, :4], known(noise[:, :4], 281, text).sample)
+    assert not said[:, 4:].any()
+
+
 def test_latents_are_kept_for_their_vae_and_their_pictures_alone(scenes, runs, tmp_path):
     model = AutoencoderKL.from_pretrained(runs / "weights/sd/vae", torch_dtype=torch.float32)
     images = scenes[1].images
@@ -125,6 +151,8 @@ def test_latents_are_kept_for_their_vae_and_their_pictures_alone(scenes, runs, t
         (["vae", "--pictures", "nowhere"], "--pictures nowhere: expected a folder"),
         (["vae", "--decoder-only"], "--decoder-only is for vae with --start"),
         (["unet", "--decoder-only", "--start", "."], "--decoder-only is for vae with --start"),
+        (["vae", "--latent-channels", "8", "--decoder-only", "--start", "."], "--latent-channels changes the latents"),
+        (["unet", "--latent-channels", "8"], "--latent-channels is for vae"),
         (["unet", "--text", "nowhere"], "--text nowhere: expected a folder with open_clip_config.json"),
     ],
 )

@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument(
         "--decoder-only", action="store_true", help="vae: leave the latents as they are, for a UNet that knows them"
     )
+    parser.add_argument("--latent-channels", type=int, help="vae: as many (default: those of --start, or 4)")
     parser.add_argument(
         "--text",
         type=Path,
@@ -72,6 +73,11 @@ def main() -> None:
         parser.error(f"--pictures {arguments.pictures}: expected a folder with captions.csv")
     if arguments.decoder_only and not (arguments.model == "vae" and arguments.start):
         parser.error("--decoder-only is for vae with --start: it keeps the latents of those weights")
+    if arguments.latent_channels:
+        if arguments.model != "vae":
+            parser.error("--latent-channels is for vae; a unet has as many as the vae that it learns with")
+        if arguments.decoder_only:
+            parser.error("--latent-channels changes the latents, which --decoder-only keeps")
     if arguments.model == "photo-clip":
         trainer.train(
             arguments.pictures,
@@ -91,7 +97,7 @@ def main() -> None:
     if arguments.pictures:
         options["photos"] = squares(cache / "squares", arguments.pictures, count)
     if arguments.model == "vae":
-        options["decoder_only"] = arguments.decoder_only
+        options |= {"decoder_only": arguments.decoder_only, "latent_channels": arguments.latent_channels}
     if arguments.model == "unet":
         options["text"] = arguments.text
     trainer.train(train_scenes, validation, schedule, run, weights, **options)

@@ -20,6 +20,7 @@ from toyworld.train.loop import Schedule, fit, generators
 from toyworld.train.text_tower import text_tower
 from toyworld.train.tokenizer import CONTEXT_LENGTH
 from toyworld.train.vae import to_model_range
+from toyworld.train.widen import widened_unet
 from toyworld.wording import draw_one_word_apart
 
 BATCH, PHOTOS = 16, 4  # pictures a step, and how many of them are photographs where there are any
@@ -43,13 +44,13 @@ def noise_schedule() -> DDIMScheduler:
     )
 
 
-def build_unet() -> UNet2DConditionModel:
+def build_unet(latent_channels: int) -> UNet2DConditionModel:
     """As in Stable Diffusion, up_blocks.1 has three cross-attentions at 16×16 (the latents are
     32×32); the finest level has no attention, which would dominate the cost."""
     return UNet2DConditionModel(
         sample_size=32,
-        in_channels=4,
-        out_channels=4,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         block_out_channels=(48, 96, 128),
@@ -62,7 +63,7 @@ def build_unet() -> UNet2DConditionModel:
 
 @torch.inference_mode()
 def encode_images(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> np.ndarray:
-    """Scaled latent means (N, 4, 32, 32) float16 of (N, 256, 256, 3) uint8 images, kept in `folder`.
+    """Scaled latent means (N, C, 32, 32) float16 of (N, 256, 256, 3) uint8 images, kept in `folder`.
 
     The file's name knows the encoder's weights and a few of the images: others never get the same latents.
     """
@@ -99,7 +100,8 @@ def train(
     """Train on latents of scenes, of parts of them and, with `photos`, of photographs, by the VAE of weights/sd.
 
     `text`: an open_clip folder whose text tower says what a caption means, as in Stable Diffusion; it stays as it is.
-    `start`: begin from the UNet of that folder, and from its VAE where weights/sd has none yet.
+    `start`: begin from the UNet of that folder, and from its VAE where weights/sd has none yet. Latent channels that
+    the VAE has and the UNet does not begin at nothing.
     """
     folder = weights / "sd"
     if start and not (folder / "vae").exists():
@@ -115,9 +117,10 @@ def train(
     noiser = noise_schedule()
     torch.manual_seed(0)
     if start:
-        model = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32).train()
+        model = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
+        model = widened_unet(model, vae.config.latent_channels).train()
     else:
-        model = build_unet()
+        model = build_unet(vae.config.latent_channels)
 
     def errors(
         unet: UNet2DConditionModel, clean: Tensor, captions: list[str], timesteps: Tensor, noise: Tensor

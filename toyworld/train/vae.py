@@ -6,16 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
 from toyworld.data import SceneCache
 from toyworld.photos import Squares
 from toyworld.train.loop import Schedule, fit, generators
+from toyworld.train.widen import widened_vae
 
 CROP, BATCH = 128, 8  # px, pictures
 SIDES = (CROP, 192, 256)  # px of the squares that are cut out and resized to CROP
 SQUARED_WEIGHT, GRADIENT_WEIGHT, KL_WEIGHT = 5.0, 1.0, 1e-6
+COLOR_WEIGHT, COLOR_BLOCK = 1.0, 8  # px: means over squares. Without it the latents told pink from beige hardly at all
 SCHEDULE = Schedule(minutes=20, learning_rate=2e-3, warmup_steps=200)
 
 
@@ -47,14 +50,19 @@ def train(
     photos: Squares | None = None,
     start: Path | None,
     decoder_only: bool = False,
+    latent_channels: int | None = None,
     resume: bool,
 ) -> None:
     """Train on scenes and, with `photos`, on as many photographs; from the weights of the folder `start` if given.
 
-    `decoder_only`: the latents stay what they are, for a UNet that knows them.
+    `decoder_only`: the latents stay what they are, for a UNet that knows them. `latent_channels`: as many, and if they
+    are more than `start` has, the new ones begin at nothing.
     """
     torch.manual_seed(0)
-    vae = AutoencoderKL.from_pretrained(start / "vae", torch_dtype=torch.float32).train() if start else build()
+    vae = AutoencoderKL.from_pretrained(start / "vae", torch_dtype=torch.float32) if start else build()
+    if latent_channels:
+        vae = widened_vae(vae, latent_channels)
+    vae.train()
     if decoder_only:
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
@@ -77,6 +85,7 @@ def train(
         return {
             "pixel": error.abs().mean() + SQUARED_WEIGHT * error.square().mean(),
             "gradient": GRADIENT_WEIGHT * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2,
+            "color": COLOR_WEIGHT * F.avg_pool2d(error, COLOR_BLOCK).abs().mean(),
             "kl": KL_WEIGHT * latents.kl().mean(),
         }
 

@@ -1,0 +1,52 @@
+"""More latent channels for trained weights: what they know of the old channels stays, the new ones begin at nothing."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+
+_CERTAIN = -6.0  # log variance that the new channels begin with: little noise, so that they are of use at once
+
+
+@torch.no_grad()
+def widened_vae(vae: AutoencoderKL, channels: int) -> AutoencoderKL:
+    """A VAE of so many latent channels that decodes as before at first. ValueError for fewer than it has."""
+    old = vae.config.latent_channels
+    if channels < old:
+        raise ValueError(f"{channels} latent channels given, at least the {old} that the weights have expected")
+    wide = AutoencoderKL.from_config({**vae.config, "latent_channels": channels})
+    kept = torch.cat([torch.arange(old), torch.arange(channels, channels + old)])  # of means and of log variances
+    own, states = wide.state_dict(), vae.state_dict()
+    for name in ("encoder.conv_out.weight", "encoder.conv_out.bias"):
+        states[name] = own[name].index_copy(0, kept, states[name])
+    states["encoder.conv_out.bias"][channels + old :] = _CERTAIN
+    states["quant_conv.weight"] = _block(states["quant_conv.weight"], kept, 2 * channels)
+    states["quant_conv.bias"] = torch.zeros(2 * channels).index_copy(0, kept, states["quant_conv.bias"])
+    first = torch.arange(old)
+    states["post_quant_conv.weight"] = _block(states["post_quant_conv.weight"], first, channels)
+    states["post_quant_conv.bias"] = torch.zeros(channels).index_copy(0, first, states["post_quant_conv.bias"])
+    states["decoder.conv_in.weight"] = torch.zeros_like(own["decoder.conv_in.weight"]).index_copy(
+        1, first, states["decoder.conv_in.weight"]
+    )
+    wide.load_state_dict(states)
+    return wide
+
+
+@torch.no_grad()
+def widened_unet(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
+    """A UNet of so many latent channels that says of the old ones what it said, and of the new ones 0 at first."""
+    old = unet.config.in_channels
+    wide = UNet2DConditionModel.from_config({**unet.config, "in_channels": channels, "out_channels": channels})
+    states, first = unet.state_dict(), torch.arange(old)
+    for name, dimension in (("conv_in.weight", 1), ("conv_out.weight", 0), ("conv_out.bias", 0)):
+        states[name] = torch.zeros_like(wide.state_dict()[name]).index_copy(dimension, first, states[name])
+    wide.load_state_dict(states)
+    return wide
+
+
+def _block(weight: Tensor, kept: Tensor, channels: int) -> Tensor:
+    """A 1×1 convolution of `channels` channels: `weight` (C, C, 1, 1) for those kept, the others as they are."""
+    wide = torch.eye(channels)
+    wide[kept[:, None], kept] = weight[..., 0, 0]
+    return wide[..., None, None]
