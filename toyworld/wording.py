@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 
 import numpy as np
 
@@ -44,18 +43,17 @@ def _article(match: re.Match[str]) -> str:
     return "an " if match[1] in "aeiou" else "a "
 
 
-def one_word_apart(text: str, but: Collection[str] = ()) -> tuple[str, ...]:
+def one_word_apart(text: str) -> tuple[str, ...]:
     """All texts in which one word (colour, pattern, kind of object, ground or sky) is another of its sort.
 
-    Sorted; a synonym is no other word. Nothing becomes a word of `but`, or a synonym of one: what is true of the
-    picture as well. Empty if no word of `text` can be changed.
+    Sorted; a synonym is no other word. Empty if no word of `text` can be changed.
     """
     parts = _PARTS.findall(text)
     texts = {
         _ARTICLE.sub(_article, "".join([*parts[:index], other, *parts[index + 1 :]]))
         for index, part in enumerate(parts)
         for other in _GROUP_OF.get(part, ())
-        if _KIND_OF.get(other, other) not in (_KIND_OF.get(part, part), *but)
+        if _KIND_OF.get(other, other) != _KIND_OF.get(part, part)
     }
     return tuple(sorted(texts))
 
