@@ -109,10 +109,10 @@ def test_more_latent_channels_begin_with_what_the_weights_know(scenes, runs, tmp
     wide = widened_vae(old, 6).eval()
     pixels = unet.to_model_range(scenes[1].images[:1, :64, :64])
     with torch.no_grad():
-        torch.testing.assert_close(wide(pixels).sample, old(pixels).sample)
+        torch.testing.assert_close(wide(pixels).sample, old(pixels).sample, rtol=1e-3, atol=1e-4)
         before, after = (model.encode(pixels).latent_dist for model in (old, wide))
-    torch.testing.assert_close(after.mean[:, :4], before.mean)
-    torch.testing.assert_close(after.logvar[:, :4], before.logvar)
+    torch.testing.assert_close(after.mean[:, :4], before.mean, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(after.logvar[:, :4], before.logvar, rtol=1e-3, atol=1e-4)
     assert after.mean[:, 4:].std() > 0
     with pytest.raises(ValueError, match="3 latent channels given, at least the 4 that the weights have expected"):
         widened_vae(old, 3)
@@ -125,7 +125,7 @@ def test_more_latent_channels_begin_with_what_the_weights_know(scenes, runs, tmp
     noise, text = torch.randn(1, 6, 8, 8), torch.randn(1, 4, 128)
     with torch.no_grad():
         said = widened_unet(known, 6)(noise, 281, text).sample
-        torch.testing.assert_close(said[:, :4], known(noise[:, :4], 281, text).sample)
+        torch.testing.assert_close(said[:, :4], known(noise[:, :4], 281, text).sample, rtol=1e-3, atol=1e-4)
     assert not said[:, 4:].any()
 
 
