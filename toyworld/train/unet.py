@@ -147,7 +147,7 @@ def train(
         return np.concatenate([latents[chosen], photo_latents[taken]]), captions
 
     def parts_of_scenes(rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
-        """Captions of a part alone bind words to what is there far sooner than those of a scene of many things."""
+        """What a caption of a part says is less in doubt than with a scene of many things."""
         parts, captions = [], []
         scale = train_scenes.images.shape[1] // latents.shape[2]  # px
         for i in rng.integers(len(train_scenes), size=PARTS):
