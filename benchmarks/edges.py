@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 
-import cv2
 import numpy as np
 import torch
 
 from emerdiff import EmerDiff, Masks
 from emerdiff.argmax import label_map_of
+from emerdiff.frame import resize_plane
 from emerdiff.guided import GuidedFilter, shares
 from fusion.metrics import boundary_f, confusion_matrix, majority_regions, mean_iou
 from toyworld import scene
@@ -38,9 +38,10 @@ def main() -> None:
     for seed in range(FIRST_SEED, FIRST_SEED + arguments.scenes):
         drawn = scene(seed)
         masks = plain.segment(drawn.image, keep_difference=True)
+        clusters = upsampled_clusters(masks)
         maps = {
-            "naive": plain.naive(drawn.image).label_map,
-            "naive, filtered": filtered(upsampled_clusters(masks), drawn.image, masks, radius),
+            "naive": label_map_of(clusters, drawn.image.shape[:2])[0],
+            "naive, filtered": filtered(clusters, drawn.image, masks, radius),
             "emerdiff": masks.label_map,
             "emerdiff, filtered": filtered(differences(masks), drawn.image, masks, radius),
         }
@@ -56,9 +57,8 @@ def main() -> None:
 
 
 def upsampled_clusters(masks: Masks) -> list[torch.Tensor]:
-    size = masks.label_map.shape[::-1]
-    planes = [(masks.low_res == index).astype(np.float32) for index in range(masks.num_masks)]
-    return [torch.from_numpy(cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)) for plane in planes]
+    binary = torch.from_numpy(masks.low_res) == torch.arange(masks.num_masks)[:, None, None]
+    return [resize_plane(plane.float(), masks.label_map.shape) for plane in binary]
 
 
 def differences(masks: Masks) -> list[torch.Tensor]:

@@ -45,7 +45,6 @@ def main() -> None:
     parser.add_argument(
         "--text",
         type=Path,
-        default=CLIP_WEIGHTS,
         help="unet: an open_clip folder whose text tower reads the captions (default: ovseg/weights/mini)",
     )
     parser.add_argument(
@@ -57,8 +56,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.start and not arguments.start.is_dir():
         parser.error(f"--start {arguments.start}: expected a folder of weights, such as emerdiff/weights/mini")
-    if not (arguments.text / "open_clip_config.json").is_file():
-        parser.error(f"--text {arguments.text}: expected a folder with open_clip_config.json, such as {CLIP_WEIGHTS}")
+    if arguments.text and arguments.model != "unet":
+        parser.error("--text is for unet: the text tower that reads its captions")
+    text = arguments.text or CLIP_WEIGHTS
+    if arguments.model == "unet" and not (text / "open_clip_config.json").is_file():
+        parser.error(f"--text {text}: expected a folder with open_clip_config.json, such as ovseg/weights/mini")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
     trainer = importlib.import_module(f"toyworld.train.{arguments.model.replace('-', '_')}")
@@ -99,7 +101,7 @@ def main() -> None:
     if arguments.model == "vae":
         options |= {"decoder_only": arguments.decoder_only, "latent_channels": arguments.latent_channels}
     if arguments.model == "unet":
-        options["text"] = arguments.text
+        options["text"] = text
     trainer.train(train_scenes, validation, schedule, run, weights, **options)
 
 

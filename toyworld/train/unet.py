@@ -152,8 +152,9 @@ def train(
         scale = train_scenes.images.shape[1] // latents.shape[2]  # px
         for i in rng.integers(len(train_scenes), size=PARTS):
             y, x = (at // scale for at in train_scenes.corner(i, scale * PART, rng))
-            parts.append(latents[i, :, y : y + PART, x : x + PART])
-            region = train_scenes.label_maps[i, scale * y :, scale * x :][: scale * PART, : scale * PART]
+            rows, columns = slice(y, y + PART), slice(x, x + PART)
+            parts.append(latents[i, :, rows, columns])
+            region = train_scenes.label_maps[i, scale * y : scale * rows.stop, scale * x : scale * columns.stop]
             captions.append(describe(*train_scenes.shown(i, region), rng, every=rng.random() < EVERY).text)
         return np.stack(parts), captions
 

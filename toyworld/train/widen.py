@@ -12,9 +12,7 @@ _CERTAIN = -6.0  # log variance that the new channels begin with: little noise, 
 @torch.no_grad()
 def widened_vae(vae: AutoencoderKL, channels: int) -> AutoencoderKL:
     """A VAE of so many latent channels that decodes as before at first. ValueError for fewer than it has."""
-    old = vae.config.latent_channels
-    if channels < old:
-        raise ValueError(f"{channels} latent channels given, at least the {old} that the weights have expected")
+    old = _at_most(vae.config.latent_channels, channels)
     wide = AutoencoderKL.from_config({**vae.config, "latent_channels": channels})
     kept = torch.cat([torch.arange(old), torch.arange(channels, channels + old)])  # of means and of log variances
     own, states = wide.state_dict(), vae.state_dict()
@@ -35,14 +33,23 @@ def widened_vae(vae: AutoencoderKL, channels: int) -> AutoencoderKL:
 
 @torch.no_grad()
 def widened_unet(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
-    """A UNet of so many latent channels that says of the old ones what it said, and of the new ones 0 at first."""
-    old = unet.config.in_channels
+    """A UNet of so many latent channels that says of the old ones what it said, and of the new ones 0 at first.
+
+    ValueError for fewer than it has.
+    """
+    old = _at_most(unet.config.in_channels, channels)
     wide = UNet2DConditionModel.from_config({**unet.config, "in_channels": channels, "out_channels": channels})
     states, first = unet.state_dict(), torch.arange(old)
     for name, dimension in (("conv_in.weight", 1), ("conv_out.weight", 0), ("conv_out.bias", 0)):
         states[name] = torch.zeros_like(wide.state_dict()[name]).index_copy(dimension, first, states[name])
     wide.load_state_dict(states)
     return wide
+
+
+def _at_most(old: int, channels: int) -> int:
+    if channels < old:
+        raise ValueError(f"{channels} latent channels given, at least the {old} that the weights have expected")
+    return old
 
 
 def _block(weight: Tensor, kept: Tensor, channels: int) -> Tensor:
