@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 FUSE_RULES = ("overlap", "embedding")  # how a mask gets its label; the functions are in pipeline.py
@@ -11,6 +11,7 @@ FUSE_RULES = ("overlap", "embedding")  # how a mask gets its label; the function
 DIFFUSION_SOURCES = ("emerdiff", "naive")  # masks that need the diffusion model
 CONTROL_SOURCES = ("slic", "grid")  # as many superpixels or cells as there would be clusters
 NO_MASKS = "none"  # CLIP alone: each label's region of the coarse map is a mask
+CLIP_ALONE_RULE = "overlap"
 MASK_SOURCES = (*DIFFUSION_SOURCES, *CONTROL_SOURCES, NO_MASKS)
 
 SEGMENTATIONS = ("rle", "polygon")  # how instances.json says where a segment is
@@ -43,6 +44,10 @@ class FusionConfig:
         for name, ok, expected in rows:
             if not ok:
                 raise ValueError(f"fusion.{name} is {getattr(self, name)!r}, expected {expected}")
+
+    def for_masks(self, source: str) -> FusionConfig:
+        """The settings for masks of `source`: CLIP alone keeps its own labels, which is the overlap rule."""
+        return replace(self, fuse=CLIP_ALONE_RULE) if source == NO_MASKS else self
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> FusionConfig:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from emerdiff import Masks
+from fusion.config import NO_MASKS
 from fusion.eval_data import Sample, open_dataset
 from fusion.evaluate import Row, evaluate
 from fusion.images import read_image
@@ -75,7 +76,7 @@ def write_sheets(segmenter: Segmenter, output: Path, scenes: Sequence[Path]) -> 
     paths = []
     for scene, sample in zip(scenes, _samples(), strict=True):
         coarse = segmenter.ovseg.segment(sample.image, labels)
-        alone = fuse(coarse_masks(coarse), coarse, segmenter.preset.fusion)
+        alone = fuse(coarse_masks(coarse), coarse, segmenter.preset.fusion.for_masks(NO_MASKS))
         with Image.open(output_file(output, "semantic", scene.stem)) as picture:
             fused = np.array(picture, np.int32)
         columns = [

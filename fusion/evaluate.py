@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.config import DIFFUSION_SOURCES, NO_MASKS, PROTOCOLS, FusionConfig
+from fusion.config import CLIP_ALONE_RULE, DIFFUSION_SOURCES, NO_MASKS, PROTOCOLS, FusionConfig
 from fusion.eval_data import Dataset
 from fusion.measure import Measured, measured
 from fusion.metrics import boundary_f, confusion_matrix, majority_regions, mean_iou, pixel_accuracy
@@ -77,17 +77,17 @@ def evaluate(
     fusion: FusionConfig,
     *,
     protocols: Sequence[str] = PROTOCOLS,
-    rules: Sequence[str] = ("overlap",),
+    rules: Sequence[str] = (),
     seed: int = 0,
 ) -> Iterator[list[Row]]:
     """Measure all combinations; after every picture, yields the rows of all pictures so far.
 
     `makers` has what makes the masks of each of the `sources` but "none" (see `mask_maker`), `clips` a
     segmenter per variant; it may be empty if only the bound of real masks is asked for (`needs_clip`).
-    `rules` take the place of `fusion.fuse`. What several rows share is run once per picture, and its time and
-    memory count in each of them.
+    `rules`, if there are any, take the place of `fusion.fuse`; "none" knows one alone (`for_masks`). What several
+    rows share is run once per picture, and its time and memory count in each of them.
     """
-    keys = _keys(protocols, sources, tuple(clips), rules)
+    keys = _keys(protocols, sources, tuple(clips), tuple(rules) or (fusion.fuse,))
     words = {clip: segmenter.encode_labels(dataset.words) for clip, segmenter in clips.items()}
     scores: dict[_Key, list[_Score]] = {key: [] for key in keys}
     for sample in dataset.samples():
@@ -125,7 +125,8 @@ def _keys(protocols: Sequence[str], sources: Sequence[str], clips: Sequence[str]
     keys = []
     for protocol, source in product(protocols, sources):
         if protocol == "open":
-            keys += [_Key(protocol, source, clip, rule) for clip, rule in product(clips, rules)]
+            named_by = (CLIP_ALONE_RULE,) if source == NO_MASKS else rules
+            keys += [_Key(protocol, source, clip, rule) for clip, rule in product(clips, named_by)]
         else:
             keys += [_Key(protocol, source, clip, None) for clip in (clips if source == NO_MASKS else (None,))]
     return keys

@@ -85,7 +85,7 @@ def segment_job(
         coarse = segmenter.ovseg.segment(image, labels, background=background, text_embeddings=text_embeddings)
         make = partial(segmenter.make_masks, coarse=coarse, seed=seed)
         cached = find_masks(output_file(output, "masks", name) if "masks" in kinds else None, image, key, make)
-        return image, cached, fuse(cached.masks, coarse, segmenter.preset.fusion)
+        return image, cached, fuse(cached.masks, coarse, segmenter.preset.fusion.for_masks(segmenter.masks))
 
     def write(computed: tuple[NDArray[np.uint8], CachedMasks, Segmentation], name: str) -> dict[str, Any]:
         image, cached, result = computed

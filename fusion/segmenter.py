@@ -71,7 +71,7 @@ class Segmenter:
         """
         rgb = as_rgb(image)
         coarse = self.ovseg.segment(rgb, labels, background=background)
-        return fuse(self.make_masks(rgb, coarse, seed), coarse, self.preset.fusion)
+        return fuse(self.make_masks(rgb, coarse, seed), coarse, self.preset.fusion.for_masks(self.masks))
 
     def make_masks(self, image: NDArray[np.uint8], coarse: CoarseMap, seed: int) -> Masks:
         """The class-agnostic masks of `image` (H, W, 3) uint8; with masks "none" those of its coarse map."""

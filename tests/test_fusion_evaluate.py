@@ -75,8 +75,9 @@ def test_rows_come_after_every_picture_in_order(dataset, clip):
     steps = list(evaluate(dataset, ["none", "slic", "grid"], makers, clips, FusionConfig(), rules=rules))
     assert len(steps) == 2
     keys = [(row.protocol, row.masks, row.clip, row.fuse) for row in steps[-1]]
-    assert len(keys) == len(set(keys)) == 3 * 2 * 2 + 2 + 2
-    assert keys[:2] == [("open", "none", "maskclip", "overlap"), ("open", "none", "maskclip", "embedding")]
+    assert len(keys) == len(set(keys)) == 2 + 2 * 2 * 2 + 2 + 2
+    assert keys[:2] == [("open", "none", "maskclip", "overlap"), ("open", "none", "clip", "overlap")]
+    assert keys[2:4] == [("open", "slic", "maskclip", "overlap"), ("open", "slic", "maskclip", "embedding")]
     assert keys[-4:-2] == [("bound", "none", "maskclip", None), ("bound", "none", "clip", None)]
     assert keys[-2:] == [("bound", "slic", None, None), ("bound", "grid", None, None)]
 
@@ -92,6 +93,18 @@ def test_the_seconds_of_a_row_are_those_of_its_own_steps(dataset, clip):
     assert min(seconds["open", "slic"], seconds["bound", "slic"]) >= 0.3
     assert seconds["open", "slic"] - seconds["open", "grid"] > 0.25
     assert seconds["open", "slic"] > seconds["bound", "slic"]
+
+
+def test_masks_are_named_by_the_rule_of_the_settings_and_clip_alone_keeps_its_labels(dataset, clip):
+    makers = {"slic": perfect(dataset)}
+    config = FusionConfig(fuse="embedding")
+    rows = last(evaluate(dataset, ["none", "slic"], makers, {"maskclip": clip}, config, protocols=["open"]))
+    assert [(row.masks, row.fuse) for row in rows] == [("none", "overlap"), ("slic", "embedding")]
+    right = [
+        clip.segment(sample.image, WORDS).label_map + 1 == sample.truth  # 0 of the truth is "other"
+        for sample in dataset.samples()
+    ]
+    assert rows[0].pixel_accuracy == pytest.approx(np.mean(right))
 
 
 def test_clip_takes_part_only_where_words_or_its_own_regions_are_asked_for():

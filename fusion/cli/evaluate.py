@@ -104,7 +104,7 @@ def evaluate(
 
     rows: list[Row] = []
     makers = {source: mask_maker(source, settings.emerdiff, model) for source in sources if source != NO_MASKS}
-    rules = options.split_list(fuse) or [settings.fusion.fuse]
+    rules = options.split_list(fuse)
     steps = measure(data, sources, makers, clips, settings.fusion, protocols=protocols, rules=rules, seed=seed)
     for number, rows in enumerate(steps, start=1):
         if not quiet:
