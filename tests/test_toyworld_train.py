@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from transformers import CLIPTokenizer
 
-from toyworld.captions import describe
+from toyworld.captions import Caption, describe
+from toyworld.data import HIDDEN, Crop
 from toyworld.train import loop
-from toyworld.train.clip import claims
+from toyworld.train.clip import Regions, name_regions, region_contrast
 from toyworld.train.loop import Schedule, fit
 from toyworld.train.tokenizer import CONTEXT_LENGTH, learn_tokenizer
-from toyworld.vocabulary import KINDS
 
 SHORT = Schedule(minutes=0.05, learning_rate=0.05, warmup_steps=5, validate_every=1.0)  # 300 steps of the clock below
 
@@ -81,15 +81,43 @@ def test_the_tokenizer_says_anything_and_ends_in_its_highest_id(tmp_path):
     )
 
 
-def test_every_kind_of_a_picture_must_win_some_of_its_patches():
-    shown = [frozenset({"red ball", "ball", "clear sky", "sky"})]
-    ball, sky = KINDS.index("ball"), KINDS.index("sky")
+def crop_of(regions: list[list[int]], names: list[str], kinds: list[str]) -> Crop:
+    labels = np.array(regions, np.uint8)
+    caption = Caption(names[0], frozenset(names[:1]))
+    return Crop(np.zeros((*labels.shape, 3), np.uint8), caption, labels, names, kinds)
 
-    def lack(balls: int) -> float:
-        probabilities = torch.full((1, 16, len(KINDS)), 1e-4)
-        probabilities[0, :balls, ball] = probabilities[0, balls:, sky] = 0.99
-        return claims(probabilities, shown).item()
 
-    assert lack(3) == pytest.approx(lack(8)) == pytest.approx(-np.log(0.99), rel=1e-3)
-    assert lack(0) > 4 and lack(1) > 0.3 > lack(2)
-    assert lack(16) > 4
+CROPS = (
+    crop_of([[0, 0], [1, 1]], ["clear sky", "red ball"], ["sky", "ball"]),
+    crop_of([[0, 0], [0, HIDDEN]], ["blue ball"], ["ball"]),
+)
+
+
+def test_regions_get_names_that_are_true_of_them_and_wrong_ones_that_are_of_none():
+    wholes = 0
+    for seed in range(20):
+        regions = name_regions(CROPS, 2, np.random.default_rng(seed))
+        assert regions.pictures.tolist() == [0, 0, 1]
+        assert regions.weights.sum(dim=1).tolist() == pytest.approx([1, 1, 1])
+        inside = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 1, 0]]).bool()
+        assert not regions.weights[~inside].any()
+        wholes += int((regions.weights > 0).equal(inside))
+        assert regions.true[torch.arange(3), regions.named].all()
+        expected = [{"clear sky", "sky"}, {"red ball", "ball", "red sphere", "sphere"}]
+        for truth, texts in zip(regions.true, [*expected, {"blue ball", "ball", "blue sphere", "sphere"}], strict=True):
+            said = {text for text, true in zip(regions.texts, truth, strict=True) if true}
+            assert said == texts & set(regions.texts)
+        assert len(regions.texts) > len(set(regions.named.tolist()))  # the wrong ones
+    assert 0 < wholes < 20
+
+
+def test_the_contrast_of_regions_falls_when_each_is_nearest_to_its_texts():
+    texts = ("red ball", "ball", "blue ball")
+    true = torch.tensor([[True, True, False], [False, True, False]])
+    regions = Regions(torch.tensor([0, 1]), torch.ones(2, 1), texts, torch.tensor([0, 1]), true)
+    right = torch.where(true, 20.0, -20.0)
+    assert sum(region_contrast(right, regions)).item() == pytest.approx(0, abs=1e-6)
+    no_negatives = region_contrast(torch.zeros(2, 3), regions)
+    assert no_negatives[0].item() == pytest.approx((np.log(2) + np.log(3)) / 4)  # another true text is none
+    assert no_negatives[1].item() == pytest.approx(np.log(2) / 4)
+    assert sum(region_contrast(-right, regions)).item() > 10

@@ -17,6 +17,8 @@ from toyworld.photos import squares
 from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
 from toyworld.train import clip, unet, vae
 from toyworld.train.__main__ import main
+from toyworld.train.vae import to_model_range
+from toyworld.train.whiten import FAINTEST, whiten
 from toyworld.train.widen import widened_unet, widened_vae
 
 pytestmark = pytest.mark.slow
@@ -130,6 +132,35 @@ def test_more_latent_channels_begin_with_what_the_weights_know(scenes, runs, tmp
         said = widened_unet(known, 6).double()(noise, 281, text).sample
         torch.testing.assert_close(said[:, :4], known.double()(noise[:, :4], 281, text).sample)
     assert not said[:, 4:].any()
+
+
+def test_whitened_latents_have_no_faint_direction_and_mean_what_they_meant(scenes, runs):
+    vae = AutoencoderKL.from_pretrained(runs / "weights/sd/vae", torch_dtype=torch.float64).eval()
+    unet = UNet2DConditionModel.from_pretrained(runs / "weights/sd/unet", torch_dtype=torch.float64).eval()
+    images = scenes[1].images[:4, :128, :128]
+    pixels, text, scale = to_model_range(images).double(), torch.zeros(4, 4, 128).double(), vae.config.scaling_factor
+
+    def spread(latents):
+        return torch.cov(latents.transpose(0, 1).flatten(1))
+
+    with torch.no_grad():
+        posterior = vae.encode(pixels).latent_dist
+        centred = posterior.mean - posterior.mean.mean(dim=(0, 2, 3), keepdim=True)
+        said = unet(scale * centred, 281, text).sample
+        values = torch.linalg.eigvalsh(spread(centred))
+        vae.post_quant_conv.weight.copy_(torch.randn(4, 4, 1, 1))  # its directions are no longer those of the latents
+        decoded = vae.decode(posterior.mean).sample
+        whiten(vae, unet, images)
+        white = vae.encode(pixels).latent_dist
+        torch.testing.assert_close(vae.decode(white.mean).sample, decoded)
+        said_now = unet(white.mean, 281, text).sample
+    assert vae.config.scaling_factor == 1
+    kept = (values / (FAINTEST * values.mean())).clamp(max=1)
+    torch.testing.assert_close(torch.linalg.eigvalsh(spread(white.mean)), kept.sort().values)
+    mixing = torch.linalg.lstsq(*(x.permute(0, 2, 3, 1).flatten(0, 2) for x in (centred, white.mean))).solution
+    torch.testing.assert_close(torch.einsum("bchw,cd->bdhw", said / scale, mixing), said_now)
+    doubts = torch.einsum("c,cd->d", posterior.var.mean(dim=(0, 2, 3)), mixing.square())
+    torch.testing.assert_close(white.var, doubts[:, None, None].expand_as(white.var[0]).expand_as(white.var))
 
 
 def test_latents_are_kept_for_their_vae_and_their_pictures_alone(scenes, runs, tmp_path):

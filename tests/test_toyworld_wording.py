@@ -7,7 +7,7 @@ import pytest
 
 from toyworld import scene
 from toyworld.vocabulary import COLORS
-from toyworld.wording import draw_one_word_apart, one_word_apart, phrases
+from toyworld.wording import draw_one_word_apart, one_word_apart, phrases, without_synonyms
 
 
 def test_each_differs_in_one_word_of_its_sort():
@@ -16,6 +16,11 @@ def test_each_differs_in_one_word_of_its_sort():
     assert all(text.endswith(" boat") or text.startswith("a red ") for text in texts)
     assert "an orange boat" in texts and "a red umbrella" in texts
     assert not {"a red boat", "a red ship", "a red sailboat", "a red grass"} & set(texts)
+
+
+def test_synonyms_mean_what_the_kind_means():
+    assert without_synonyms("a red hot-air balloon on a wheat field") == "a red balloon on a wheat"
+    assert without_synonyms("blue boat") == "blue boat" and without_synonyms("meadow") == "grass"
 
 
 def test_phrases_name_one_thing_each():

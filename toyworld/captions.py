@@ -33,6 +33,14 @@ class Caption(NamedTuple):
     mentions: frozenset[str]  # full names and kinds said, synonyms resolved: true of a picture that shows them all
 
 
+def call(name: str, kind: str, rng: np.random.Generator, full_names: float = FULL_NAMES) -> tuple[str, str]:
+    """What a region is called: (its full name or its kind, that or the same with a synonym of the kind)."""
+    meant = name if rng.random() < full_names else kind
+    if kind in SYNONYMS and rng.random() < SYNONYM:
+        return meant, meant.removesuffix(kind) + SYNONYMS[kind][rng.integers(len(SYNONYMS[kind]))]
+    return meant, meant
+
+
 def describe(
     names: Sequence[str],
     kinds: Sequence[str],
@@ -54,11 +62,8 @@ def describe(
     mentions: set[str] = set()
 
     def word(region: tuple[str, str]) -> str:
-        name, kind = region
-        said = name if rng.random() < full_names else kind
-        mentions.add(said)
-        if kind in SYNONYMS and rng.random() < SYNONYM:
-            said = said.removesuffix(kind) + SYNONYMS[kind][rng.integers(len(SYNONYMS[kind]))]
+        meant, said = call(*region, rng, full_names)
+        mentions.add(meant)
         return said
 
     chosen = [objects[i] for i in rng.permutation(len(objects))] if objects else []

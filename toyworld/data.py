@@ -8,6 +8,7 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,7 +18,23 @@ from toyworld.scene import SIZE, scene
 
 MIN_SHARE = 0.04  # of a crop's pixels: what is smaller is not named
 CLOSE, CLOSE_MIN_SHARE = 40, 0.1  # px; crops of a smaller side tell of what fills them
+HIDDEN = 255  # in the regions of a crop: what is too small to be named
 log = logging.getLogger(__name__)
+
+
+class Crop(NamedTuple):
+    """A square of a scene as a training picture."""
+
+    image: np.ndarray  # (size, size, 3) uint8
+    caption: Caption  # of what the square shows, or of one region in it
+    regions: np.ndarray  # (side, side) uint8, as the picture lies: index into the names, HIDDEN where none is named
+    names: list[str]  # of what it shows
+    kinds: list[str]
+
+    @property
+    def shown(self) -> frozenset[str]:
+        """All that is true of it."""
+        return frozenset(self.names) | frozenset(self.kinds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +66,15 @@ class SceneCache:
         y, x = self.corner(index, side, rng)
         return self.images[index, y : y + side, x : x + side], self.label_maps[index, y : y + side, x : x + side]
 
-    def shown(self, index: int, regions: np.ndarray) -> tuple[list[str], list[str]]:
-        """Names and kinds of what a part of the label map (h, w) shows; what is small in it is left out."""
+    def visible(self, regions: np.ndarray) -> np.ndarray:
+        """The regions of a part of a label map (h, w) that are not small in it."""
         side = len(regions)
         counts = np.bincount(regions.ravel())
-        visible = np.flatnonzero(counts > (CLOSE_MIN_SHARE if side < CLOSE else MIN_SHARE) * side * side)
+        return np.flatnonzero(counts > (CLOSE_MIN_SHARE if side < CLOSE else MIN_SHARE) * side * side)
+
+    def shown(self, index: int, regions: np.ndarray) -> tuple[list[str], list[str]]:
+        """Names and kinds of what a part of the label map (h, w) shows; what is small in it is left out."""
+        visible = self.visible(regions)
         return [self.names[index][i] for i in visible], [self.kinds[index][i] for i in visible]
 
     def crop(
@@ -64,27 +85,27 @@ class SceneCache:
         rng: np.random.Generator,
         full_names: float = FULL_NAMES,
         alone: float = 0.0,
-    ) -> tuple[np.ndarray, Caption, frozenset[str]]:
+    ) -> Crop:
         """A square of `side` px about a random place of a random region, mirrored half of the time, resized to `size`.
 
-        Returns the picture (size, size, 3) uint8, a caption of what the square shows, or with the probability `alone`
-        of one region in it, and all names and kinds it shows.
+        Its caption tells of all that the square shows or, with the probability `alone`, of one region in it.
         """
         image, regions = self.part(index, side, rng)
         names, kinds = self.shown(index, regions)
-        image = mirrored_or_not(image, size, rng)
+        if rng.random() < 0.5:
+            image, regions = image[:, ::-1], regions[:, ::-1]
         told = slice(None)
         if rng.random() < alone:
             first = int(rng.integers(len(names)))
             told = slice(first, first + 1)
         caption = describe(names[told], kinds[told], rng, full_names)
-        return image, caption, frozenset(names) | frozenset(kinds)
+        places = np.full(256, HIDDEN, np.uint8)
+        places[self.visible(regions)] = np.arange(len(names))
+        return Crop(resized(image, size), caption, places[regions], names, kinds)
 
 
-def mirrored_or_not(square: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """(size, size, 3) uint8: a square picture, mirrored half of the time, resized."""
-    if rng.random() < 0.5:
-        square = square[:, ::-1]
+def resized(square: np.ndarray, size: int) -> np.ndarray:
+    """(size, size, 3) uint8 of a square picture."""
     side = len(square)
     if side != size:
         square = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)

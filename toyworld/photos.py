@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ovseg.pixels import patch_grid
-from toyworld.data import SceneCache, mirrored_or_not
+from toyworld.data import SceneCache, resized
 from toyworld.scene import SIZE
 
 ENLARGED = 2  # times, a photograph at most: more adds no detail
@@ -104,7 +104,8 @@ class Squares:
     def crop(self, index: int, side: int, size: int, rng: np.random.Generator) -> np.ndarray:
         """(size, size, 3) uint8: a square of `side` px at a random place, mirrored half of the time, resized."""
         y, x = rng.integers(SIZE - side + 1, size=2)
-        return mirrored_or_not(self.images[index, y : y + side, x : x + side], size, rng)
+        square = self.images[index, y : y + side, x : x + side]
+        return resized(square[:, ::-1] if rng.random() < 0.5 else square, size)
 
 
 def squares(folder: Path, pictures: Path, limit: int) -> Squares:

@@ -43,6 +43,11 @@ def _article(match: re.Match[str]) -> str:
     return "an " if match[1] in "aeiou" else "a "
 
 
+def without_synonyms(text: str) -> str:
+    """`text` with the kinds themselves in place of their synonyms."""
+    return "".join(_KIND_OF.get(part, part) for part in _PARTS.findall(text))
+
+
 def one_word_apart(text: str) -> tuple[str, ...]:
     """All texts in which one word (colour, pattern, kind of object, ground or sky) is another of its sort.
 

@@ -1,9 +1,9 @@
 """The embedded dual encoder: a small ViT CLIP of open_clip, trained on crops at several zooms with their captions.
 
-The class token learns to match the caption, as in CLIP, and so do, by the value path of MaskCLIP, the patches that fit
-it best: patch-aligned contrastive learning (Mukhoti et al., CVPR 2023). The kinds that a picture shows compete for each
-of its patches, and each has to win some: multiple-instance learning. All of it knows of pictures what their captions
-could tell, never where things are.
+The class token learns to match the caption, as in CLIP. The patches, by the value path of MaskCLIP, learn the names of
+regions: the mean over a region is to be nearest to what the region is called (contrast of regions and their texts, as
+in RegionCLIP, Zhong et al., CVPR 2022). Where the regions of a scene are is known, since it was drawn; for weights that
+are to learn from pictures and tags alone see photo_clip.py.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,16 +23,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ovseg.dense import captured_input, dense_tokens, value_path
-from toyworld.data import SceneCache
+from ovseg.prompts import TEMPLATES
+from toyworld.captions import call
+from toyworld.data import Crop, SceneCache
 from toyworld.train.loop import Schedule, fit, generators
 from toyworld.train.tokenizer import CONTEXT_LENGTH, learn_tokenizer
 from toyworld.vocabulary import KINDS
+from toyworld.wording import draw_one_word_apart, without_synonyms
 
 SIZE, BATCH = 64, 128  # px, pairs
-ZOOMS = (24, 32, 32, 48, 64, 96)  # px of the square of a scene that becomes a training picture
-FULL_NAMES = (
-    0.35  # of the regions in captions; the others go by their kind, which colours and patterns do not give away
-)
+ZOOMS = (24, 32, 48, 64, 64, 96)  # px of the square of a scene that becomes a training picture
+FULL_NAMES = 0.35  # of the regions go by theirs; the others by their kind, which colours and patterns do not give away
 ALONE = 0.5  # of the captions tell of one region alone, as users' words do
 SCHEDULE = Schedule(minutes=30, learning_rate=1e-3, weight_decay=0.1, warmup_steps=150)
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -55,20 +58,59 @@ def config(vocab_size: int) -> dict:
     }
 
 
-def claims(probabilities: Tensor, shown: Sequence[frozenset[str]]) -> Tensor:
-    """Mean over pictures of what each of their kinds lacks on the patches that it fits best.
+@dataclass(frozen=True)
+class Regions:
+    """The regions of crops, R of them, and texts that name some of them and none of the others, N of them."""
 
-    `probabilities` (B, P, N) of the N KINDS at each of P patches, `shown` the words that are true of each picture. A
-    kind must win a third of its equal share of the patches: the most distinct patch alone would leave the rest of an
-    object to the ground behind it.
+    pictures: Tensor  # (R,) int64: which crop each is of
+    weights: Tensor  # (R, P): the shares of the crop's patches, of sum 1
+    texts: tuple[str, ...]
+    named: Tensor  # (R,) int64: the text that was drawn for each
+    true: Tensor  # (R, N) bool: also those that were drawn for others
+
+
+def name_regions(crops: Sequence[Crop], grid: int, rng: np.random.Generator) -> Regions:
+    """Each region gets a name, its full one or its kind or a synonym of that, and each crop a wrong one beside it.
+
+    Half of the time a region is all of its patches, of a grid of `grid` × `grid`, else about half of them.
     """
-    losses = []
-    for places, words in zip(probabilities, shown, strict=True):
-        present = [index for index, kind in enumerate(KINDS) if kind in words]
-        share = -(-len(places) // (3 * len(present)))
-        best = places[:, present].topk(share, dim=0).values.mean(dim=0)
-        losses.append(-best.clamp(min=1e-6).log().mean())
-    return torch.stack(losses).mean()
+    pictures, weights, said, truths = [], [], [], []
+    wrong: list[str] = []
+    for picture, crop in enumerate(crops):
+        for region, (name, kind) in enumerate(zip(crop.names, crop.kinds, strict=True)):
+            inside = (crop.regions == region).astype(np.float32)
+            shares = cv2.resize(inside, (grid, grid), interpolation=cv2.INTER_AREA).ravel()
+            some = shares * (rng.random(shares.shape) < 0.5)
+            chosen = some if rng.random() < 0.5 and some.any() else shares
+            pictures.append(picture)
+            weights.append(chosen / chosen.sum())
+            said.append(call(name, kind, rng, FULL_NAMES)[1])
+            truths.append((name, kind))
+        wrong += draw_one_word_apart(crop.names[rng.integers(len(crop.names))], 1, rng)
+    texts = tuple(dict.fromkeys([*said, *wrong]))
+    meant = [without_synonyms(text) for text in texts]
+    places = {text: index for index, text in enumerate(texts)}
+    return Regions(
+        torch.tensor(pictures),
+        torch.from_numpy(np.stack(weights)),
+        texts,
+        torch.tensor([places[text] for text in said]),
+        torch.tensor([[text in truth for text in meant] for truth in truths]),
+    )
+
+
+def region_contrast(similarity: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
+    """Half the cross-entropies of (R, N) logits: of each region's text, and of each text's regions.
+
+    Another text that is true of the region is no negative of it; a text that is true of no region only is one.
+    """
+    named = F.one_hot(regions.named, len(regions.texts)).bool()
+    to_text = F.cross_entropy(similarity.masked_fill(regions.true & ~named, -torch.inf), regions.named)
+    meant = regions.true.any(dim=0)
+    columns, true = similarity[:, meant].T, regions.true[:, meant].T  # texts x R
+    right = columns.masked_fill(~true, -torch.inf).logsumexp(dim=1)  # of all its regions together
+    to_regions = (columns.logsumexp(dim=1) - right).mean()
+    return to_text / 2, to_regions / 2
 
 
 def train(
@@ -105,33 +147,28 @@ def train(
         target = torch.arange(BATCH)
         return F.cross_entropy(logits, target) / 2, F.cross_entropy(logits.T, target) / 2
 
-    kind_tokens = tokenize([f"a {kind}" for kind in KINDS])
-
     def compute_losses(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng(generators(2, step)[0])
-        drawn = [
+        crops = [
             train_scenes.crop(i, ZOOMS[rng.integers(len(ZOOMS))], SIZE, rng, FULL_NAMES, ALONE)
             for i in rng.integers(len(train_scenes), size=BATCH)
         ]
-        images, captions, shown = zip(*drawn, strict=True)
         visual = model.visual
+        regions = name_regions(crops, visual.grid_size[0], rng)
         last_block = visual.transformer.resblocks[-1]
         with torch.autocast("cpu", torch.bfloat16), captured_input(last_block) as captured:
-            image_features = model.encode_image(normalised(np.stack(images)), normalize=True)
-            text_features = model.encode_text(tokenize([caption.text for caption in captions]), normalize=True)
-            kind_features = model.encode_text(kind_tokens, normalize=True)
+            image_features = model.encode_image(normalised(np.stack([crop.image for crop in crops])), normalize=True)
+            template = TEMPLATES["toy"][rng.integers(len(TEMPLATES["toy"]))]
+            texts = tokenize([crop.caption.text for crop in crops] + [template.format(text) for text in regions.texts])
+            captions, names = model.encode_text(texts, normalize=True).float().split([BATCH, len(regions.texts)])
             patches = visual.ln_post(value_path(last_block, captured[0])[:, 1:]) @ visual.proj
-            patches = F.normalize(patches.float(), dim=-1)
         scale = model.logit_scale.exp().clamp(max=100)
-        text_features = text_features.float()
-        also_true = torch.tensor([[caption.mentions <= visible for caption in captions] for visible in shown])
-        whole = contrast(scale * image_features.float() @ text_features.T, also_true)
-        kind_probabilities = (scale * patches @ kind_features.float().T).softmax(dim=-1)
-        # Of each picture the patches that fit the caption: these learn to say what is at their place.
-        similarity = scale * torch.einsum("ipc,tc->itp", patches, text_features)
-        dense = contrast((similarity.softmax(dim=-1) * similarity).sum(dim=-1), also_true)
-        names = ("image_to_text", "text_to_image", "patches_to_text", "text_to_patches", "kinds")
-        return dict(zip(names, (*whole, *dense, claims(kind_probabilities, shown)), strict=True))
+        also_true = torch.tensor([[crop.caption.mentions <= seen.shown for crop in crops] for seen in crops])
+        whole = contrast(scale * image_features.float() @ captions.T, also_true)
+        means = torch.einsum("rp,rpc->rc", regions.weights, F.normalize(patches.float(), dim=-1)[regions.pictures])
+        similarity = scale * F.normalize(means, dim=-1) @ names.T
+        losses = ("image_to_text", "text_to_image", "regions_to_text", "text_to_regions")
+        return dict(zip(losses, (*whole, *region_contrast(similarity, regions)), strict=True))
 
     @torch.inference_mode()
     def validate(averaged: Any) -> dict[str, float]:
@@ -139,11 +176,11 @@ def train(
         many patches of whole scenes get the kind at their centre, among all kinds, by MaskCLIP's value path: of all
         patches, and the mean over the true kinds."""
         rng = np.random.default_rng(3)
-        images, captions, shown = zip(*(validation.crop(i, 80, SIZE, rng) for i in range(100)), strict=True)
-        image_features = averaged.encode_image(normalised(np.stack(images)), normalize=True)
-        text_features = averaged.encode_text(tokenize([caption.text for caption in captions]), normalize=True)
+        crops = [validation.crop(i, 80, SIZE, rng) for i in range(100)]
+        image_features = averaged.encode_image(normalised(np.stack([crop.image for crop in crops])), normalize=True)
+        text_features = averaged.encode_text(tokenize([crop.caption.text for crop in crops]), normalize=True)
         similarity = image_features @ text_features.T  # (pictures, captions)
-        right = torch.tensor([[caption.mentions <= visible for caption in captions] for visible in shown])
+        right = torch.tensor([[crop.caption.mentions <= seen.shown for crop in crops] for seen in crops])
         patch = settings["model_cfg"]["vision_cfg"]["patch_size"]
         dense = dense_tokens(averaged.visual, normalised(validation.images[:16]), "maskclip")[:, 1:]
         kinds = averaged.encode_text(tokenize([f"a {kind}" for kind in KINDS]), normalize=True)

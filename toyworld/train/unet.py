@@ -23,11 +23,11 @@ from toyworld.train.vae import to_model_range
 from toyworld.train.widen import widened_unet
 from toyworld.wording import draw_one_word_apart
 
-BATCH, PHOTOS = 16, 4  # pictures a step, and how many of them are photographs where there are any
+BATCH, PHOTOS = 16, 6  # pictures a step, and how many of them are photographs where there are any
 PART, PARTS = 16, 48  # every other step: the side of a part of a scene, in latents of 8 px, and how many
 EVERY = 0.7  # of the captions name all that is to be seen
-EMPTY_PROMPT = 0.15  # of the captions are dropped: EmerDiff conditions on the empty prompt alone
-LOW_NOISE = 0.35  # of the timesteps are drawn from the first half of the schedule, where EmerDiff works
+EMPTY_PROMPT = 0.2  # of the captions are dropped: EmerDiff conditions on the empty prompt alone
+LOW_NOISE = 0.45  # of the timesteps are drawn from the first half of the schedule, where EmerDiff works
 SCHEDULE = Schedule(minutes=75, learning_rate=1e-3, warmup_steps=200)
 log = logging.getLogger(__name__)
 

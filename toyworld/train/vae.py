@@ -72,7 +72,8 @@ def train(
         rng = np.random.default_rng(seed)
         drawn = BATCH // 2 if photos else BATCH
         crops = [
-            train_scenes.crop(i, rng.choice(SIDES), CROP, rng)[0] for i in rng.integers(len(train_scenes), size=drawn)
+            train_scenes.crop(i, rng.choice(SIDES), CROP, rng).image
+            for i in rng.integers(len(train_scenes), size=drawn)
         ]
         if photos:
             taken = rng.integers(len(photos), size=BATCH - drawn)
