@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--preset", default="toy", help="whose CLIP judges")
     parser.add_argument("--captions", type=int, default=200)
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--guidance", type=float, default=7.5)
     parser.add_argument("--picture", type=Path, help="also draw the first pictures with their captions there")
     arguments = parser.parse_args()
     pipeline = StableDiffusionPipeline.from_pretrained(arguments.weights, torch_dtype=torch.float32)
