@@ -60,7 +60,7 @@ def config(vocab_size: int) -> dict:
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of crops, R of them, and texts that name some of them and none of the others, N of them."""
+    """The regions of crops, R of them, and N texts: names of theirs, and wrong ones."""
 
     pictures: Tensor  # (R,) int64: which crop each is of
     weights: Tensor  # (R, P): the shares of the crop's patches, of sum 1
@@ -102,7 +102,7 @@ def name_regions(crops: Sequence[Crop], grid: int, rng: np.random.Generator) -> 
 def region_contrast(similarity: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
     """Half the cross-entropies of (R, N) logits: of each region's text, and of each text's regions.
 
-    Another text that is true of the region is no negative of it; a text that is true of no region only is one.
+    Another text that is true of a region is no negative of it. A text that is true of none is a negative of all.
     """
     named = F.one_hot(regions.named, len(regions.texts)).bool()
     to_text = F.cross_entropy(similarity.masked_fill(regions.true & ~named, -torch.inf), regions.named)

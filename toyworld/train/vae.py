@@ -1,4 +1,4 @@
-"""The embedded autoencoder: a small AutoencoderKL, eight times smaller in height and width, four latent channels."""
+"""The embedded autoencoder: a small AutoencoderKL, eight times smaller in height and width."""
 
 from __future__ import annotations
 
