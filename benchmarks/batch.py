@@ -18,11 +18,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from fusion.batch import Job, plan_run, run_batch
-from fusion.images import read_image
-from fusion.inputs import name_outputs
-from fusion.jobs import segment_job
-from fusion.segmenter import Segmenter
+from fusion.models.segmenter import Segmenter
+from fusion.runs.batch import Job, plan_run, run_batch
+from fusion.runs.inputs import name_outputs
+from fusion.runs.jobs import segment_job
+from ground.images import read_image
 from ovseg.labels import Label
 from toyworld import KINDS, scene
 

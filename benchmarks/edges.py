@@ -18,7 +18,7 @@ from emerdiff import EmerDiff, Masks
 from emerdiff.argmax import label_map_of
 from emerdiff.frame import resize_plane
 from emerdiff.guided import GuidedFilter, shares
-from fusion.metrics import boundary_f, confusion_matrix, majority_regions, mean_iou
+from fusion.evaluation.metrics import boundary_f, confusion_matrix, majority_regions, mean_iou
 from toyworld import scene
 
 FIRST_SEED = 1_000_000

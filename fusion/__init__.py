@@ -9,21 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fusion.config import FusionConfig
-    from fusion.pipeline import fuse
-    from fusion.presets import Preset, list_presets, load_preset
-    from fusion.segmentation import Segment, Segmentation
-    from fusion.segmenter import Segmenter
+    from fusion.models.presets import Preset, list_presets, load_preset
+    from fusion.models.segmenter import Segmenter
+    from fusion.step.config import FusionConfig
+    from fusion.step.pipeline import fuse
+    from fusion.step.segmentation import Segment, Segmentation
 
 _HOME = {
-    "FusionConfig": "fusion.config",
-    "Preset": "fusion.presets",
-    "Segment": "fusion.segmentation",
-    "Segmentation": "fusion.segmentation",
-    "Segmenter": "fusion.segmenter",
-    "fuse": "fusion.pipeline",
-    "list_presets": "fusion.presets",
-    "load_preset": "fusion.presets",
+    "FusionConfig": "fusion.step.config",
+    "Preset": "fusion.models.presets",
+    "Segment": "fusion.step.segmentation",
+    "Segmentation": "fusion.step.segmentation",
+    "Segmenter": "fusion.models.segmenter",
+    "fuse": "fusion.step.pipeline",
+    "list_presets": "fusion.models.presets",
+    "load_preset": "fusion.models.presets",
 }
 
 __all__ = [

@@ -9,22 +9,36 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("emerdiff", "ovseg", "fusion", "toyworld", "benchmarks", "tests")
-MAY_IMPORT = {
-    "emerdiff": {"emerdiff"},
-    "ovseg": {"ovseg"},
-    "fusion": {"emerdiff", "ovseg", "fusion"},
+# Every room, and the rooms that it may import beside itself. Each row names rows above it alone, so that no circle can
+# come about between rooms; between files `test_no_file_imports_itself_by_a_detour` forbids it.
+MAY_IMPORT: dict[str, set[str]] = {
+    "ground": set(),
+    "emerdiff": {"ground"},
+    "ovseg": {"ground"},
+    "fusion/formats": {"ground", "ovseg"},
+    "fusion/step": {"ground", "emerdiff", "ovseg", "fusion/formats"},
+    "fusion/models": {"ground", "emerdiff", "ovseg", "fusion/step"},
+    "fusion/runs": {"ground", "emerdiff", "ovseg", "fusion/formats", "fusion/step", "fusion/models"},
+    "fusion/validate": {"ground", "emerdiff", "ovseg", "fusion/formats", "fusion/step", "fusion/runs"},
+    "fusion/evaluation": {"ground", "emerdiff", "ovseg"}
+    | {f"fusion/{room}" for room in ("formats", "step", "models", "runs")},
+    "fusion/cli": {"ground", "emerdiff", "ovseg"}
+    | {f"fusion/{room}" for room in ("formats", "step", "models", "runs", "validate", "evaluation")},
+    "fusion": {f"fusion/{room}" for room in ("step", "models", "runs")},
+    "emerseg": {"emerdiff", "ovseg", "fusion", "fusion/cli"},
 }
+OUTSIDE = ("toyworld", "training", "benchmarks", "tests")
 # Libraries, and the generator, that only these files may import.
 ONLY_IN = {
     "diffusers": {"emerdiff/backbone.py"},
     "transformers": {"emerdiff/backbone.py"},
     "open_clip": {"ovseg/backbone.py"},
-    "toyworld": {"fusion/eval_data.py", "fusion/demo.py"},
-    "typer": {"fusion/cli/app.py", "fusion/cli/options.py", "fusion/cli/segment.py", "fusion/cli/validate.py"}
-    | {"fusion/cli/evaluate.py", "fusion/cli/demo.py"},
+    "toyworld": {"fusion/evaluation/datasets.py", "fusion/evaluation/demo.py"},
+    "typer": {f"fusion/cli/{file}.py" for file in ("app", "options", "segment", "validate", "evaluate", "demo")},
 }
-FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+PACKAGES = sorted({room.split("/")[0] for room in MAY_IMPORT})
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -41,17 +55,58 @@ def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def test_all_three_packages_are_looked_at():
-    assert {name(path).split("/")[0] for path in FILES} == set(MAY_IMPORT)
+def room(path: Path) -> str:
+    """The room that a file stands in: its package, or the folder of it that has a row of its own."""
+    parts = path.relative_to(ROOT).parts
+    folder = "/".join(parts[:2])
+    return folder if folder in MAY_IMPORT else parts[0]
+
+
+def own_files(path: Path) -> Iterator[Path]:
+    """The files of ours that a file imports: `from a import b` is a/b.py if there is one, else a."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            submodules = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [module if module in MODULES else str(node.module) for module in submodules]
+        else:
+            continue
+        yield from (MODULES[module] for module in names if module in MODULES)
+
+
+def test_every_package_is_looked_at():
+    assert {name(path).split("/")[0] for path in FILES} == set(PACKAGES)
+    assert {room(path) for path in FILES} == set(MAY_IMPORT)
+
+
+def test_rooms_stand_on_rooms_below_them():
+    rooms = list(MAY_IMPORT)
+    for number, (upper, lower) in enumerate(MAY_IMPORT.items()):
+        assert lower <= set(rooms[:number]), f"{upper} may import what stands above it"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
-def test_packages_import_only_whom_they_may(path):
-    own = {module.split(".")[0] for module in imports(path)} & set(PACKAGES)
-    allowed = MAY_IMPORT[name(path).split("/")[0]] | {
-        package for package, files in ONLY_IN.items() if name(path) in files
-    }
-    assert own <= allowed
+def test_files_import_only_whom_their_room_may(path):
+    allowed = {room(path), *MAY_IMPORT[room(path)]}
+    assert {room(other) for other in own_files(path)} <= allowed
+    outside = {module.split(".")[0] for module in imports(path)} & set(OUTSIDE)
+    assert outside <= {package for package, files in ONLY_IN.items() if name(path) in files}
+
+
+def test_no_file_imports_itself_by_a_detour():
+    imported = {path: [other for other in own_files(path) if other != path] for path in FILES}
+    cleared: set[Path] = set()
+
+    def follow(path: Path, way: list[Path]) -> None:
+        assert path not in way, " → ".join(map(name, [*way[way.index(path) :], path]))
+        if path not in cleared:
+            for other in imported[path]:
+                follow(other, [*way, path])
+            cleared.add(path)
+
+    for path in FILES:
+        follow(path, [])
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -61,7 +116,7 @@ def test_libraries_are_imported_only_where_they_belong(path):
         assert files is None or name(path) in files, f"{module} belongs in {', '.join(sorted(files))}"
 
 
-@pytest.mark.parametrize("package", sorted(MAY_IMPORT))
+@pytest.mark.parametrize("package", ("emerdiff", "ovseg", "fusion", "emerseg"))
 def test_the_packages_themselves_export_lazily(package):
     body = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8")).body
     eager = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]

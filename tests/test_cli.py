@@ -165,7 +165,7 @@ def test_options_become_overrides_and_set_has_the_last_word():
 
 
 def test_every_choice_in_the_help_is_one_and_none_is_missing(capsys):
-    from fusion.config import FUSE_RULES, MASK_SOURCES
+    from fusion.step.config import FUSE_RULES, MASK_SOURCES
     from ovseg.config import DENSE_VARIANTS
 
     assert emerseg("segment", "--help") == 0

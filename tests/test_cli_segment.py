@@ -19,10 +19,11 @@ from test_cli import emerseg
 from tiny_fusion import save_preset
 
 from emerdiff import Masks
-from fusion import files, jobs
-from fusion.batch import locked
 from fusion.cli import console
-from fusion.panoptic import read_ids
+from fusion.formats.panoptic import read_ids
+from fusion.runs import jobs
+from fusion.runs.batch import locked
+from ground import files
 
 SIZE_HW = (48, 64)
 WORDS = "cat, grass, sky"

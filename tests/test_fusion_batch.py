@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fusion.batch import JOURNAL, LOCK, RUN, Job, locked, plan_run, run_batch
-from fusion.files import replacing, write_bytes, write_json
-from fusion.journal import open_journal
+from fusion.runs.batch import JOURNAL, LOCK, RUN, Job, locked, plan_run, run_batch
+from fusion.runs.journal import open_journal
+from ground.files import replacing, write_bytes, write_json
 
 
 def mean_job(output: Path, config_hash: str = "one", interrupt_at: str = "", seen: list[str] | None = None) -> Job:

@@ -15,7 +15,7 @@ from scipy.ndimage import find_objects
 from tiny_fusion import coarse_of, masks_of
 
 from fusion import FusionConfig, Segmentation, fuse
-from fusion.coco import encode_region
+from fusion.formats.coco import encode_region
 from ovseg import Label
 
 NAMES = ("cat", "grass", "sky", "boat")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from test_cli import emerseg
 
-from fusion.eval_data import open_dataset
+from fusion.evaluation.datasets import open_dataset
 
 NAMES = "background\nroad\nsky\n"
 INDICES = np.array([[0, 1, 1], [2, 255, 2]], np.uint8)

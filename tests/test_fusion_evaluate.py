@@ -12,10 +12,10 @@ from tiny_fusion import masks_of
 from tiny_ovseg import tiny_backbone
 
 from fusion import FusionConfig, fuse
-from fusion.eval_data import Dataset, Sample, open_dataset
-from fusion.evaluate import evaluate, needs_clip
-from fusion.measure import measured
-from fusion.sources import coarse_masks, mask_maker
+from fusion.evaluation.datasets import Dataset, Sample, open_dataset
+from fusion.evaluation.evaluate import evaluate, needs_clip
+from fusion.evaluation.measure import measured
+from fusion.models.sources import coarse_masks, mask_maker
 from ovseg import OpenVocabSegmenter, OvsegConfig
 
 WORDS = ("cat", "grass", "sky")
@@ -141,7 +141,7 @@ def test_masks_of_diffusion_need_the_model():
 def test_the_demo_writes_its_folder_scores_and_sheets(tmp_path, tiny_preset, monkeypatch, capsys):
     from test_cli import emerseg
 
-    from fusion import demo
+    from fusion.evaluation import demo
 
     monkeypatch.setattr(demo, "PRESET", str(tiny_preset))
     monkeypatch.setattr(demo, "SEEDS", "1000000:1000002")

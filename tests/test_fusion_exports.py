@@ -15,10 +15,10 @@ from scipy.ndimage import binary_fill_holes
 from skimage.measure import label as label_components
 from test_fusion_coco import LABEL_MAPS, NAMES, segmentation_of
 
-from fusion.palette import label_colors
-from fusion.panoptic import MAX_ID, panoptic_png, read_ids, renumber
-from fusion.polygons import outlines
-from fusion.semantic import semantic_png
+from fusion.formats.palette import label_colors
+from fusion.formats.panoptic import MAX_ID, panoptic_png, read_ids, renumber
+from fusion.formats.polygons import outlines
+from fusion.formats.semantic import semantic_png
 from ovseg import Label
 
 MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9))

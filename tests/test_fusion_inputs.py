@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fusion.inputs import common_names, find_images, name_outputs
+from fusion.runs.inputs import common_names, find_images, name_outputs
 
 
 @pytest.fixture

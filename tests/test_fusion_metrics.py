@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import accuracy_score, jaccard_score
 
-from fusion.metrics import (
+from fusion.evaluation.metrics import (
     boundaries,
     boundary_f,
     confusion_matrix,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fusion.overlap import contingency, mean_scores, rank_labels
+from fusion.step.overlap import contingency, mean_scores, rank_labels
 
 MAPS = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(
     lambda shape: st.tuples(

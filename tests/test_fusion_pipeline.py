@@ -7,7 +7,7 @@ import pytest
 from tiny_fusion import coarse_of, masks_of
 
 from fusion import FusionConfig, fuse
-from fusion.sources import coarse_masks
+from fusion.models.sources import coarse_masks
 
 MASKS = [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 2, 2], [2, 2, 2, 2]]
 COARSE = [[0, 0, 2, 2], [0, 1, 2, 2], [1, 1, 1, 1], [0, 0, 1, 1]]

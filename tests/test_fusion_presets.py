@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from fusion.presets import config_hash, list_presets, load_preset, mask_hash
+from fusion.models.presets import config_hash, list_presets, load_preset, mask_hash
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from PIL import Image
 from tiny_fusion import coarse_of, masks_of
 
 from fusion import fuse
-from fusion.palette import label_colors, palette
-from fusion.render import draw_legend, draw_overlay, draw_regions
-from fusion.semantic import semantic_png
+from fusion.formats.palette import label_colors, palette
+from fusion.formats.render import draw_legend, draw_overlay, draw_regions
+from fusion.formats.semantic import semantic_png
 from ovseg import Label
 
 NAMES = ["cat", "日本語 \u202e 🐈 \n", "a name so long that no legend can ever hold all of it " * 3]

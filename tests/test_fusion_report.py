@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fusion.palette import palette
-from fusion.report import THUMBNAIL, ReportPicture, thumbnails, write_report
+from fusion.formats.palette import palette
+from fusion.formats.report import THUMBNAIL, ReportPicture, thumbnails, write_report
 from ovseg import Label
 
 LABELS = [Label("cat"), Label("grass", stuff=True), Label("sky", stuff=True)]

@@ -19,9 +19,9 @@ from pycocotools import mask as rle_codec
 from test_cli import emerseg
 from tiny_fusion import coarse_of, masks_of
 
-from fusion.batch import plan_run, run_batch
-from fusion.jobs import segment_job
-from fusion.presets import Preset, load_preset
+from fusion.models.presets import Preset, load_preset
+from fusion.runs.batch import plan_run, run_batch
+from fusion.runs.jobs import segment_job
 from fusion.validate import Fault, validate
 from ovseg import Label
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusion.images import as_rgb, read_image
+from ground.images import as_rgb, read_image
 
 GRADIENT = np.stack(np.meshgrid(np.arange(40) * 6, np.arange(30) * 8), axis=-1).astype(np.uint8)  # 30 x 40 x 2
 RGB = np.concatenate([GRADIENT, np.full((30, 40, 1), 77, np.uint8)], axis=-1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusion.presets import load_preset
+from fusion.models.presets import load_preset
 from ovseg import OpenVocabSegmenter
 from ovseg.fetch import CONFIG_FILE
 from toyworld import KINDS, scene

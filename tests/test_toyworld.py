@@ -9,9 +9,9 @@ import pytest
 
 from toyworld import HELD_OUT, KINDS, SYNONYMS, scene
 from toyworld.captions import describe
-from toyworld.data import scene_cache
 from toyworld.scene import SIZE
 from toyworld.vocabulary import COLORS, GROUNDS, OBJECTS, PATTERNS, SKIES, SKY, full_name
+from training.data import scene_cache
 
 SEEDS = (*range(40), *range(1_000_000, 1_000_010))
 HELD_OUT_NAMES = {full_name(*combination) for combination in HELD_OUT}

@@ -16,10 +16,10 @@ from tiny_ovseg import save_bert, save_with_bert
 
 from ovseg import OpenVocabSegmenter, OvsegConfig
 from ovseg.backbone import load_backbone
-from toyworld.data import scene_cache
-from toyworld.photos import feature_cache, read_photos, scene_photos, squares
-from toyworld.train import photo_clip, photo_start
-from toyworld.train.photo_tags import Words, expected_places, tag_losses
+from training import photo_clip, photo_start
+from training.data import scene_cache
+from training.photo_tags import Words, expected_places, tag_losses
+from training.photos import feature_cache, read_photos, scene_photos, squares
 
 VISION = {"timm_model_name": "test_efficientnet", "timm_pool": "avg", "timm_proj": None, "image_size": 64}
 

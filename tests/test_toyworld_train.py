@@ -12,11 +12,11 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from toyworld.captions import Caption, describe
-from toyworld.data import HIDDEN, Crop
-from toyworld.train import loop
-from toyworld.train.clip import Regions, name_regions, region_contrast
-from toyworld.train.loop import Schedule, fit
-from toyworld.train.tokenizer import CONTEXT_LENGTH, learn_tokenizer
+from training import loop
+from training.clip import Regions, name_regions, region_contrast
+from training.data import HIDDEN, Crop
+from training.loop import Schedule, fit
+from training.tokenizer import CONTEXT_LENGTH, learn_tokenizer
 
 SHORT = Schedule(minutes=0.05, learning_rate=0.05, warmup_steps=5, validate_every=1.0)  # 300 steps of the clock below
 

@@ -12,14 +12,15 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 
-from toyworld.data import scene_cache
-from toyworld.photos import squares
 from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
-from toyworld.train import clip, unet, vae
-from toyworld.train.__main__ import main
-from toyworld.train.vae import to_model_range
-from toyworld.train.whiten import FAINTEST, whiten
-from toyworld.train.widen import widened_unet, widened_vae
+from training import clip, unet, vae
+from training.__main__ import main
+from training.data import scene_cache
+from training.photos import squares
+from training.vae import to_model_range
+from training.whiten import FAINTEST, whiten
+from training.whiten import main as whiten_main
+from training.widen import widened_unet, widened_vae
 
 pytestmark = pytest.mark.slow
 
@@ -150,7 +151,7 @@ def test_whitened_latents_have_no_faint_direction_and_mean_what_they_meant(scene
         values = torch.linalg.eigvalsh(spread(centred))
         vae.post_quant_conv.weight.copy_(torch.randn(4, 4, 1, 1))  # its directions are no longer those of the latents
         decoded = vae.decode(posterior.mean).sample
-        whiten(vae, unet, images)
+        torch.testing.assert_close(whiten(vae, unet, images), values * scale**2)
         white = vae.encode(pixels).latent_dist
         torch.testing.assert_close(vae.decode(white.mean).sample, decoded)
         said_now = unet(white.mean, 281, text).sample
@@ -192,10 +193,23 @@ def test_latents_are_kept_for_their_vae_and_their_pictures_alone(scenes, runs, t
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, message, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["toyworld.train", *options])
+    monkeypatch.setattr("sys.argv", ["training", *options])
     with pytest.raises(SystemExit):
         main()
     assert message in capsys.readouterr().err
+
+
+def test_whitening_is_refused_without_a_folder_of_both_models_and_a_new_name(runs, tmp_path, monkeypatch, capsys):
+    both = str(runs / "weights/sd")
+    for arguments, message in (
+        ([str(tmp_path), "new"], "has no vae/config.json"),
+        ([both, both], "is there already: expected the name of a new folder"),
+        ([both, "new", "--pictures", "nowhere"], "--pictures nowhere: expected a folder"),
+    ):
+        monkeypatch.setattr("sys.argv", ["training.whiten", *arguments])
+        with pytest.raises(SystemExit):
+            whiten_main()
+        assert message in capsys.readouterr().err
 
 
 def test_photographs_train_beside_scenes(scenes, runs, tmp_path):

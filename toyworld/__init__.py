@@ -1,4 +1,4 @@
-"""A procedural picture-book world with exact ground truth: `scene(seed)` draws it, `toyworld.train` learns from it."""
+"""A procedural picture-book world with exact ground truth: `scene(seed)` draws it, `training` learns from it."""
 
 from toyworld.scene import Scene, scene
 from toyworld.vocabulary import HELD_OUT, KINDS, SYNONYMS

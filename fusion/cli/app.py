@@ -13,7 +13,7 @@ from fusion.cli import options
 from fusion.cli.evaluate import evaluate
 from fusion.cli.segment import masks, relabel, segment
 from fusion.cli.validate import validate
-from fusion.files import OutOfSpaceError
+from ground.files import OutOfSpaceError
 
 UsageError: Any = typer.BadParameter.__bases__[0]  # of all that typer raises on wrong use; releases differ in its place
 
@@ -71,7 +71,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
-        from fusion.versions import own_version
+        from ground.versions import own_version
 
         print(own_version())
         raise typer.Exit
@@ -90,8 +90,8 @@ def download(
     from fusion.cli.console import set_up_output
 
     set_up_output(verbose=verbose, progress_bars=True)
-    from fusion.models import download_weights
-    from fusion.presets import load_preset
+    from fusion.models.load import download_weights
+    from fusion.models.presets import load_preset
 
     for section, where in download_weights(load_preset(preset, overrides or ())).items():
         print(f"{section}: {where}")
@@ -100,7 +100,7 @@ def download(
 @app.command()
 def presets() -> None:
     """List the presets: what they are, where their weights come from, under which licence."""
-    from fusion.presets import list_presets, load_preset
+    from fusion.models.presets import list_presets, load_preset
 
     for name in list_presets():
         preset = load_preset(name)
@@ -120,7 +120,7 @@ def labels(
     from rich.table import Table
 
     from fusion.cli.words import read_words
-    from fusion.palette import label_colors
+    from fusion.formats.palette import label_colors
 
     read = read_words(file)
     table = Table("id", "name", "synonyms", "kind", "colour")

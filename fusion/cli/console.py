@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from types import FrameType
 
-    from fusion.journal import Entry
+    from fusion.runs.journal import Entry
 
 PACKAGES = ("emerdiff", "ovseg", "fusion")
 

@@ -13,17 +13,17 @@ from fusion.cli.console import percent, run_to_end
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fusion.evaluate import Row
+    from fusion.evaluation.evaluate import Row
 
 _NAMES = {"none": "CLIP alone", "naive": "naive upsampling + CLIP", "emerdiff": "EmerDiff + CLIP"}
 
 
 def show_demo(output: Path, *, device: str, dtype: str, quiet: bool) -> None:
     """Segment the demo's scenes into `output` and print their scores."""
-    from fusion.batch import locked, plan_run, run_batch
-    from fusion.demo import PRESET, demo_labels, save_scenes, score_demo, write_sheets
-    from fusion.jobs import segment_job
-    from fusion.segmenter import Segmenter
+    from fusion.evaluation.demo import PRESET, demo_labels, save_scenes, score_demo, write_sheets
+    from fusion.models.segmenter import Segmenter
+    from fusion.runs.batch import locked, plan_run, run_batch
+    from fusion.runs.jobs import segment_job
 
     segmenter = Segmenter.from_preset(PRESET, device=device, dtype=dtype)
     scenes = save_scenes(output.absolute() / "scenes")

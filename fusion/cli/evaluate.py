@@ -14,7 +14,7 @@ from fusion.cli.console import percent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fusion.evaluate import Row
+    from fusion.evaluation.evaluate import Row
 
 
 def evaluate(
@@ -35,7 +35,7 @@ def evaluate(
         str,
         typer.Option(
             "--masks",
-            callback=options.several_of("fusion.config", "MASK_SOURCES"),
+            callback=options.several_of("fusion.step.config", "MASK_SOURCES"),
             help="Comma-separated: emerdiff, naive, slic, grid, none.",
         ),
     ] = "none,naive,emerdiff",
@@ -51,7 +51,7 @@ def evaluate(
         str | None,
         typer.Option(
             "--fuse",
-            callback=options.several_of("fusion.config", "FUSE_RULES"),
+            callback=options.several_of("fusion.step.config", "FUSE_RULES"),
             help="Comma-separated: overlap, embedding. Default: the preset's.",
         ),
     ] = None,
@@ -59,7 +59,7 @@ def evaluate(
         str,
         typer.Option(
             "--protocol",
-            callback=options.several_of("fusion.config", "PROTOCOLS"),
+            callback=options.several_of("fusion.step.config", "PROTOCOLS"),
             help="Comma-separated: open (words in, mIoU out), bound (quality of the masks alone).",
         ),
     ] = "open,bound",
@@ -80,14 +80,14 @@ def evaluate(
     set_up_output(verbose=verbose)
     from dataclasses import asdict, replace
 
-    from fusion.config import DIFFUSION_SOURCES, NO_MASKS
-    from fusion.eval_data import open_dataset
-    from fusion.evaluate import evaluate as measure
-    from fusion.evaluate import needs_clip
-    from fusion.files import write_json
-    from fusion.models import load_clip, load_diffusion
-    from fusion.presets import config_hash, load_preset
-    from fusion.sources import mask_maker
+    from fusion.evaluation.datasets import open_dataset
+    from fusion.evaluation.evaluate import evaluate as measure
+    from fusion.evaluation.evaluate import needs_clip
+    from fusion.models.load import load_clip, load_diffusion
+    from fusion.models.presets import config_hash, load_preset
+    from fusion.models.sources import mask_maker
+    from fusion.step.config import DIFFUSION_SOURCES, NO_MASKS
+    from ground.files import write_json
     from ovseg import OpenVocabSegmenter
 
     sources, protocols = options.split_list(masks), options.split_list(protocol)

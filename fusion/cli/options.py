@@ -57,7 +57,7 @@ Masks = Annotated[
     str,
     typer.Option(
         "--masks",
-        callback=one_of("fusion.config", "MASK_SOURCES"),
+        callback=one_of("fusion.step.config", "MASK_SOURCES"),
         help="Where masks come from: emerdiff, naive, slic, grid, none (CLIP alone).",
     ),
 ]
@@ -74,7 +74,7 @@ Fuse = Annotated[
     str | None,
     typer.Option(
         "--fuse",
-        callback=one_of("fusion.config", "FUSE_RULES"),
+        callback=one_of("fusion.step.config", "FUSE_RULES"),
         help="How masks get labels: overlap, embedding.",
     ),
 ]
@@ -92,7 +92,7 @@ Segmentation = Annotated[
     str | None,
     typer.Option(
         "--segmentation",
-        callback=one_of("fusion.config", "SEGMENTATIONS"),
+        callback=one_of("fusion.step.config", "SEGMENTATIONS"),
         help="How instances.json says where a segment is: rle (exact; the default), polygon (without holes).",
     ),
 ]

@@ -45,15 +45,15 @@ def segment(
     from fusion.cli.console import run_to_end, set_up_output
 
     set_up_output(verbose=verbose)
-    from fusion.batch import locked, plan_run, run_batch
     from fusion.cli.words import read_words
-    from fusion.config import SEGMENTATIONS
-    from fusion.images import limit_pixels
-    from fusion.inputs import find_images
-    from fusion.jobs import segment_hash, segment_job
-    from fusion.outputs import folders
-    from fusion.presets import load_preset
-    from fusion.segmenter import Segmenter
+    from fusion.models.presets import load_preset
+    from fusion.models.segmenter import Segmenter
+    from fusion.runs.batch import locked, plan_run, run_batch
+    from fusion.runs.inputs import find_images
+    from fusion.runs.jobs import segment_hash, segment_job
+    from fusion.runs.outputs import folders
+    from fusion.step.config import SEGMENTATIONS
+    from ground.images import limit_pixels
     from ovseg.labels import as_labels
 
     words = read_words(labels)
@@ -105,15 +105,15 @@ def masks(
     from fusion.cli.console import run_to_end, set_up_output
 
     set_up_output(verbose=verbose)
-    from fusion.batch import locked, plan_run, run_batch
-    from fusion.config import NO_MASKS
-    from fusion.images import limit_pixels
-    from fusion.inputs import find_images
-    from fusion.jobs import masks_hash, masks_job
-    from fusion.models import load_diffusion
-    from fusion.outputs import folders
-    from fusion.presets import load_preset
-    from fusion.sources import mask_maker
+    from fusion.models.load import load_diffusion
+    from fusion.models.presets import load_preset
+    from fusion.models.sources import mask_maker
+    from fusion.runs.batch import locked, plan_run, run_batch
+    from fusion.runs.inputs import find_images
+    from fusion.runs.jobs import masks_hash, masks_job
+    from fusion.runs.outputs import folders
+    from fusion.step.config import NO_MASKS
+    from ground.images import limit_pixels
 
     if source == NO_MASKS:
         raise ValueError("--masks none is CLIP alone and needs words: use `emerseg segment`")
@@ -156,13 +156,13 @@ def relabel(
     from fusion.cli.console import run_to_end, set_up_output
 
     set_up_output(verbose=verbose)
-    from fusion.batch import locked, run_batch
     from fusion.cli.words import read_words
-    from fusion.images import limit_pixels
-    from fusion.jobs import segment_job
-    from fusion.models import load_clip
-    from fusion.relabel import read_run
-    from fusion.segmenter import Segmenter
+    from fusion.models.load import load_clip
+    from fusion.models.segmenter import Segmenter
+    from fusion.runs.batch import locked, run_batch
+    from fusion.runs.jobs import segment_job
+    from fusion.runs.relabel import read_run
+    from ground.images import limit_pixels
     from ovseg.labels import as_labels
 
     words = read_words(labels)

@@ -24,9 +24,9 @@ def validate(
     from fusion.cli.console import set_up_output
 
     set_up_output(verbose=False)
-    from fusion.images import limit_pixels
     from fusion.validate import count
     from fusion.validate import validate as find_faults
+    from ground.images import limit_pixels
 
     limit_pixels(max_megapixels)
     number = 0

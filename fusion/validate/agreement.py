@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pycocotools.coco import COCO
 
-from fusion.batch import JOURNAL, PENDING, RUN
-from fusion.config import SEGMENTATIONS
-from fusion.outputs import INSTANCES, PANOPTIC, RESULTS
+from fusion.runs.batch import JOURNAL, PENDING, RUN
+from fusion.runs.outputs import INSTANCES, PANOPTIC, RESULTS
+from fusion.step.config import SEGMENTATIONS
 from fusion.validate.faults import Fault, Json, difference
 from fusion.validate.pictures import by_image
 

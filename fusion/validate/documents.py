@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fusion.batch import RUN
-from fusion.config import MASK_SOURCES, SEGMENTATIONS
-from fusion.outputs import INSTANCES, PANOPTIC, RESULTS
-from fusion.panoptic import MAX_ID
+from fusion.formats.panoptic import MAX_ID
+from fusion.runs.batch import RUN
+from fusion.runs.outputs import INSTANCES, PANOPTIC, RESULTS
+from fusion.step.config import MASK_SOURCES, SEGMENTATIONS
 from fusion.validate.faults import Check, Fault, Json, T
 
 _Kind = tuple[Callable[[Any], bool], str]  # whether a value fits; what is expected

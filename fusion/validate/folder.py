@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from fusion.batch import JOURNAL, RUN
-from fusion.outputs import INSTANCES, PANOPTIC, REPORT, RESULTS, folders, output_file
+from fusion.runs.batch import JOURNAL, RUN
+from fusion.runs.outputs import INSTANCES, PANOPTIC, REPORT, RESULTS, folders, output_file
 from fusion.validate.faults import Fault, Json
 
 

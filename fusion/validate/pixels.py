@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emerdiff import Masks
-from fusion.outputs import INSTANCES, PANOPTIC, output_file
-from fusion.panoptic import read_ids
-from fusion.semantic import MAX_PALETTE_LABELS
+from fusion.formats.panoptic import read_ids
+from fusion.formats.semantic import MAX_PALETTE_LABELS
+from fusion.runs.outputs import INSTANCES, PANOPTIC, output_file
 from fusion.validate.faults import Check, Fault, Json, difference
 from fusion.validate.pictures import Picture
 from fusion.validate.regions import paint

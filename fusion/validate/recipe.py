@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from fusion.config import NO_MASKS
-from fusion.outputs import INSTANCES, REPORT
+from fusion.runs.outputs import INSTANCES, REPORT
+from fusion.step.config import NO_MASKS
 from fusion.validate.agreement import (
     agreement_with_run_faults,
     instances_faults,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle_codec
 from scipy.ndimage import binary_fill_holes
 
-from fusion.outputs import INSTANCES, RESULTS
+from fusion.runs.outputs import INSTANCES, RESULTS
 from fusion.validate.documents import is_number
 from fusion.validate.faults import Check, Fault, Json
 from fusion.validate.pictures import Picture

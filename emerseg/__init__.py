@@ -1,0 +1,69 @@
+"""Segment images by any list of labels and get COCO annotations out: the public names of all packages, in one place.
+
+Names are imported on first use, so that `import emerseg` stays light (no torch, no diffusers, no open_clip).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emerdiff import EmerDiff, EmerDiffConfig, Masks
+    from fusion import FusionConfig, Preset, Segment, Segmentation, Segmenter, fuse, list_presets, load_preset
+    from ovseg import CoarseMap, Label, OpenVocabSegmenter, OvsegConfig, as_labels, parse_labels, read_labels
+
+_HOME = {
+    "emerdiff": ("EmerDiff", "EmerDiffConfig", "Masks"),
+    "fusion": (
+        "FusionConfig",
+        "Preset",
+        "Segment",
+        "Segmentation",
+        "Segmenter",
+        "fuse",
+        "list_presets",
+        "load_preset",
+    ),
+    "ovseg": (
+        "CoarseMap",
+        "Label",
+        "OpenVocabSegmenter",
+        "OvsegConfig",
+        "as_labels",
+        "parse_labels",
+        "read_labels",
+    ),
+}
+
+__all__ = [
+    "CoarseMap",
+    "EmerDiff",
+    "EmerDiffConfig",
+    "FusionConfig",
+    "Label",
+    "Masks",
+    "OpenVocabSegmenter",
+    "OvsegConfig",
+    "Preset",
+    "Segment",
+    "Segmentation",
+    "Segmenter",
+    "as_labels",
+    "fuse",
+    "list_presets",
+    "load_preset",
+    "parse_labels",
+    "read_labels",
+]
+
+
+def __getattr__(name: str) -> object:
+    for package, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(package), name)
+    raise AttributeError(f"module 'emerseg' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,117 @@
+"""Pictures with their truth: the name of a data set and its root → words to look for, and samples one at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fusion.evaluation.metrics import UNKNOWN
+from fusion.runs.inputs import SUFFIXES
+from ground.images import read_image
+
+_BLANK = 255  # in the label maps of `pictures`: nobody said what is there
+_NO_WORD = "background"  # their class of everything that nobody named: it is not looked for
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A picture (H, W) and what is true about it; pixels that are metrics.UNKNOWN in both maps count nowhere."""
+
+    image: NDArray[np.uint8]  # (H, W, 3) RGB
+    truth: NDArray[np.int32]  # (H, W): i = the data set's words[i - 1]; 0 = none of them
+    regions: NDArray[np.int32]  # (H, W): id of the object or surface, from 0; two of one word may be two regions
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Words and samples."""
+
+    words: tuple[str, ...]  # all classes, looked for at once in every picture
+    count: int  # number of samples
+    samples: Callable[[], Iterator[Sample]]
+
+
+def open_dataset(name: str, root: str, limit: int | None = None) -> Dataset:
+    """The data set `name` of DATASETS, the first `limit` samples of it. ValueError on an unknown name or a bad root."""
+    if name not in DATASETS:
+        raise ValueError(f"dataset is {name!r}, expected one of {', '.join(DATASETS)}")
+    return DATASETS[name](root, limit)
+
+
+def _toy(root: str, limit: int | None) -> Dataset:
+    """Scenes of the toy world; `root` is a range of seeds "FIRST:END", END not among them."""
+    from toyworld import KINDS, scene
+
+    first, colon, end = root.partition(":")
+    if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end)):
+        raise ValueError(
+            f"root is {root!r}, expected a range of seeds FIRST:END such as 1000000:1000040 for dataset toy"
+        )
+    seeds = range(int(first), int(end))[:limit]
+    ids = {kind: index for index, kind in enumerate(KINDS, start=1)}
+
+    def samples() -> Iterator[Sample]:
+        for seed in seeds:
+            made = scene(seed)
+            kind_ids = np.array([ids[kind] for kind in made.kinds], np.int32)
+            yield Sample(made.image, kind_ids[made.label_map], made.label_map)
+
+    return Dataset(tuple(KINDS), len(seeds), samples)
+
+
+def _pictures(root: str, limit: int | None) -> Dataset:
+    """Photographs with label maps; `root` is "FOLDER", or "FOLDER:FIRST:END:STEP" for a slice of it as in Python.
+
+    FOLDER holds names.txt (a class a line, in the order of the indices) and label maps: 8-bit PNGs of class indices,
+    255 where nothing is known. The pictures have the same names, but for the suffix, in the folder whose path has
+    `images` in place of the last `labels`: DIR/labels and DIR/images, or DIR/labels/SOURCE and DIR/images/SOURCE.
+    A class `background` is unknown too. Label maps tell no objects apart: regions are the classes.
+    """
+    match = re.fullmatch(r"(.+?)(?::(\d*):(\d*):(\d*))?", root)
+    labels = Path(match[1] if match else root).expanduser()
+    if "labels" not in labels.parts or not (labels / "names.txt").is_file():
+        raise ValueError(
+            f"root is {root!r}, expected a folder of label maps with a names.txt, `labels` in its path, "
+            "and perhaps a slice such as :0::10, for dataset pictures"
+        )
+    bounds = [int(text) if text else None for text in match.groups()[1:]] if match else []
+    if bounds and bounds[2] == 0:
+        raise ValueError(f"root is {root!r}, expected a step from 1")
+    last = len(labels.parts) - 1 - labels.parts[::-1].index("labels")
+    folder = Path(*labels.parts[:last], "images", *labels.parts[last + 1 :])
+    pictures = {path.stem: path for path in sorted(folder.glob("*")) if path.suffix.lower() in SUFFIXES}
+    maps = sorted(labels.glob("*.png"))
+    missing = [path.name for path in maps if path.stem not in pictures]
+    if missing or not maps:
+        raise ValueError(f"no pictures in {folder} for {', '.join(missing[:3]) or f'a label map in {labels}'}")
+    maps = maps[slice(*bounds) if bounds else slice(None)][:limit]
+    names = (labels / "names.txt").read_text(encoding="utf-8").split("\n")
+    names = [name.strip() for name in names if name.strip()]
+    words = tuple(name for name in names if name != _NO_WORD)
+    ids = np.full(256, -2, np.int32)  # -2: no such class
+    ids[: len(names)] = [UNKNOWN if name == _NO_WORD else words.index(name) + 1 for name in names]
+    ids[_BLANK] = UNKNOWN
+
+    def samples() -> Iterator[Sample]:
+        for path in maps:
+            image = read_image(pictures[path.stem])
+            with Image.open(path) as label_map:
+                indices = np.asarray(label_map)
+            if indices.dtype != np.uint8 or indices.shape != image.shape[:2]:
+                found = f"{indices.shape} {indices.dtype}"
+                raise ValueError(f"{path} is {found}, expected 8-bit indices of its picture's size {image.shape[:2]}")
+            truth = ids[indices]
+            if truth.min() < UNKNOWN:
+                raise ValueError(f"{path} has the class {indices[truth < UNKNOWN][0]}, expected below {len(names)}")
+            yield Sample(image, truth, np.where(truth > 0, truth - 1, UNKNOWN))
+
+    return Dataset(words, len(maps), samples)
+
+
+DATASETS: dict[str, Callable[[str, int | None], Dataset]] = {"toy": _toy, "pictures": _pictures}

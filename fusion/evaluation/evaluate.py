@@ -1,0 +1,168 @@
+"""Quality tables: a data set with its truth, mask sources, CLIP variants and fusion rules → one row per combination.
+
+Protocols (method notes, section 4): `open`: the data set's words in, mIoU of the labelled maps out, from one
+confusion matrix over all pictures. `bound`: every mask takes the true region that has most of its pixels;
+mean over pictures of the mIoU of their regions, which is the quality of the masks alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.evaluation.datasets import Dataset
+from fusion.evaluation.measure import Measured, measured
+from fusion.evaluation.metrics import boundary_f, confusion_matrix, majority_regions, mean_iou, pixel_accuracy
+from fusion.models.sources import coarse_masks
+from fusion.step.config import CLIP_ALONE_RULE, DIFFUSION_SOURCES, NO_MASKS, PROTOCOLS, FusionConfig
+from fusion.step.pipeline import fuse
+
+if TYPE_CHECKING:
+    from fusion.models.sources import MaskMaker
+    from ovseg import CoarseMap, OpenVocabSegmenter
+
+TOLERANCES = (2, 5)  # px, of the boundary F
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is measured of one combination; None where that has no meaning."""
+
+    protocol: str  # one of PROTOCOLS
+    masks: str  # one of MASK_SOURCES
+    clip: str | None  # variant of dense CLIP
+    fuse: str | None  # fusion rule
+    speed: str | None  # how the diffusion model was run
+    miou: float | None  # 0..1, over all pixels of all pictures
+    pixel_accuracy: float  # 0..1, open: over all pixels of all pictures; bound: mean over pictures
+    boundary_f2: float  # 0..1, mean over pictures, at 2 px
+    boundary_f5: float  # 0..1, mean over pictures, at 5 px
+    bound_miou: float | None  # 0..1, mean over pictures
+    seconds_per_image: float  # of this row's own steps; the words are encoded once for all pictures and not counted
+    peak_memory_mb: float | None  # highest of this row's own steps, see `measure.measured`
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A combination, and with it a row."""
+
+    protocol: str
+    masks: str
+    clip: str | None
+    fuse: str | None
+
+
+@dataclass(frozen=True)
+class _Score:
+    """One picture of one row."""
+
+    confusion: NDArray[np.int64]  # (N, N) truth by prediction
+    boundary: tuple[float, ...]  # one per TOLERANCES
+    seconds: float
+    peak_mb: float | None
+
+
+def evaluate(
+    dataset: Dataset,
+    sources: Sequence[str],
+    makers: Mapping[str, MaskMaker],
+    clips: Mapping[str, OpenVocabSegmenter],
+    fusion: FusionConfig,
+    *,
+    protocols: Sequence[str] = PROTOCOLS,
+    rules: Sequence[str] = (),
+    seed: int = 0,
+) -> Iterator[list[Row]]:
+    """Measure all combinations; after every picture, yields the rows of all pictures so far.
+
+    `makers` has what makes the masks of each of the `sources` but "none" (see `mask_maker`), `clips` a
+    segmenter per variant; it may be empty if only the bound of real masks is asked for (`needs_clip`).
+    `rules`, if there are any, take the place of `fusion.fuse`; "none" knows one alone (`for_masks`). What several
+    rows share is run once per picture, and its time and memory count in each of them.
+    """
+    keys = _keys(protocols, sources, tuple(clips), tuple(rules) or (fusion.fuse,))
+    words = {clip: segmenter.encode_labels(dataset.words) for clip, segmenter in clips.items()}
+    scores: dict[_Key, list[_Score]] = {key: [] for key in keys}
+    for sample in dataset.samples():
+        coarse: dict[str | None, Measured[CoarseMap]] = {
+            clip: measured(partial(segmenter.segment, sample.image, dataset.words, text_embeddings=words[clip]))
+            for clip, segmenter in clips.items()
+        }
+        masks = {source: measured(partial(make, sample.image, seed)) for source, make in makers.items()}
+        for key in keys:
+            costs: list[Measured[Any]] = [coarse[key.clip]] if key.clip else []
+            if key.masks == NO_MASKS:
+                made = measured(partial(coarse_masks, coarse[key.clip].value))
+            else:
+                made = masks[key.masks]
+            costs.append(made)
+            if key.protocol == "open":
+                rule = replace(fusion, fuse=key.fuse or fusion.fuse)
+                fused = measured(partial(fuse, made.value, coarse[key.clip].value, rule))
+                costs.append(fused)
+                score = _score(sample.truth, fused.value.label_map, len(dataset.words) + 1, costs)
+            else:
+                best = majority_regions(made.value.label_map, sample.regions)
+                score = _score(sample.regions, best, max(int(sample.regions.max()), 0) + 1, costs)
+            scores[key].append(score)
+        yield [_row(key, scores[key]) for key in keys]
+
+
+def needs_clip(protocols: Sequence[str], sources: Sequence[str]) -> bool:
+    """Whether a CLIP takes part at all."""
+    return "open" in protocols or NO_MASKS in sources
+
+
+def _keys(protocols: Sequence[str], sources: Sequence[str], clips: Sequence[str], rules: Sequence[str]) -> list[_Key]:
+    """The combinations that mean something: real masks have a bound of their own, whatever CLIP says."""
+    keys = []
+    for protocol, source in product(protocols, sources):
+        if protocol == "open":
+            named_by = (CLIP_ALONE_RULE,) if source == NO_MASKS else rules
+            keys += [_Key(protocol, source, clip, rule) for clip, rule in product(clips, named_by)]
+        else:
+            keys += [_Key(protocol, source, clip, None) for clip in (clips if source == NO_MASKS else (None,))]
+    return keys
+
+
+def _score(
+    truth: NDArray[np.int32], predicted: NDArray[np.int32], num_classes: int, costs: Sequence[Measured[Any]]
+) -> _Score:
+    peaks = [cost.peak_mb for cost in costs if cost.peak_mb is not None]
+    return _Score(
+        confusion=confusion_matrix(truth, predicted, num_classes),
+        boundary=tuple(boundary_f(truth, predicted, tolerance) for tolerance in TOLERANCES),
+        seconds=sum(cost.seconds for cost in costs),
+        peak_mb=max(peaks, default=None),
+    )
+
+
+def _row(key: _Key, scores: Sequence[_Score]) -> Row:
+    if key.protocol == "open":  # classes are the same in all pictures: one matrix over all pixels
+        total = np.sum([score.confusion for score in scores], axis=0)
+        miou, bound, accuracy = mean_iou(total), None, pixel_accuracy(total)
+    else:
+        miou, bound = None, fmean(mean_iou(score.confusion) for score in scores)
+        accuracy = fmean(pixel_accuracy(score.confusion) for score in scores)
+    boundary_f2, boundary_f5 = (fmean(score.boundary[i] for score in scores) for i in range(len(TOLERANCES)))
+    return Row(
+        protocol=key.protocol,
+        masks=key.masks,
+        clip=key.clip,
+        fuse=key.fuse,
+        speed="exact" if key.masks in DIFFUSION_SOURCES else None,
+        miou=miou,
+        pixel_accuracy=accuracy,
+        boundary_f2=boundary_f2,
+        boundary_f5=boundary_f5,
+        bound_miou=bound,
+        seconds_per_image=fmean(score.seconds for score in scores),
+        peak_memory_mb=max((score.peak_mb for score in scores if score.peak_mb is not None), default=None),
+    )

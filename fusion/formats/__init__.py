@@ -1,0 +1,1 @@
+"""What is written: a segmentation → COCO instances, panoptic and semantic PNGs, polygons, overlays, the report."""

@@ -1,0 +1,80 @@
+"""The whole flow for one picture: image + labels → `Segmentation`. Holds loaded models and settings, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.models.load import load_clip, load_diffusion
+from fusion.models.presets import Preset, load_preset
+from fusion.models.sources import coarse_masks, mask_maker
+from fusion.step.config import NO_MASKS
+from fusion.step.pipeline import fuse
+from fusion.step.segmentation import Segmentation
+from ground.images import as_rgb
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from emerdiff import EmerDiff, Masks
+    from ovseg import CoarseMap, Label, OpenVocabSegmenter
+
+
+class Segmenter:
+    """Labelled segmentation by words: masks of a frozen diffusion model, named by dense CLIP."""
+
+    def __init__(
+        self, preset: Preset, ovseg: OpenVocabSegmenter, emerdiff: EmerDiff | None, masks: str = "emerdiff"
+    ) -> None:
+        """`masks` is one of MASK_SOURCES; `emerdiff` may be None where they need no diffusion model."""
+        self.preset = preset
+        self.ovseg = ovseg
+        self.emerdiff = emerdiff
+        self.masks = masks
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | Path | Preset = "sd15",
+        *,
+        masks: str = "emerdiff",
+        device: str = "auto",
+        dtype: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> Segmenter:
+        """Segmenter of a preset: a name, a .yaml file or one that is loaded already; `overrides` as for `load_preset`.
+
+        Loads what `masks` needs and no more. Raises FileNotFoundError, in one line, on weights that are not
+        on this disk, and ValueError on anything unknown.
+        """
+        if not isinstance(preset, Preset):
+            preset = load_preset(preset, overrides)
+        model = load_diffusion(masks, preset, device=device, dtype=dtype)
+        return cls(preset, load_clip(preset, device=device, dtype=dtype), model, masks)
+
+    def segment(
+        self,
+        image: Image.Image | NDArray[np.uint8],
+        labels: Sequence[str | Label],
+        *,
+        background: Sequence[str | Label] = (),
+        seed: int = 0,
+    ) -> Segmentation:
+        """Which of `labels` is where in `image` (PIL.Image or (H, W, 3) uint8), at the size of `image`.
+
+        Pixels that look like a `background` word become 0 = other. The same seed gives the same result.
+        ValueError on a bad image or bad labels.
+        """
+        rgb = as_rgb(image)
+        coarse = self.ovseg.segment(rgb, labels, background=background)
+        return fuse(self.make_masks(rgb, coarse, seed), coarse, self.preset.fusion.for_masks(self.masks))
+
+    def make_masks(self, image: NDArray[np.uint8], coarse: CoarseMap, seed: int) -> Masks:
+        """The class-agnostic masks of `image` (H, W, 3) uint8; with masks "none" those of its coarse map."""
+        if self.masks == NO_MASKS:
+            return coarse_masks(coarse)
+        return mask_maker(self.masks, self.preset.emerdiff, self.emerdiff)(image, seed)

@@ -1,0 +1,107 @@
+"""The recipe of the fusion step: class-agnostic masks + coarse map of the words → `Segmentation` with its evidence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.step.components import absorb_small, connected_parts
+from fusion.step.config import FusionConfig
+from fusion.step.embedding import mask_similarities
+from fusion.step.overlap import contingency, mean_scores, rank_labels
+from fusion.step.segmentation import Segment, Segmentation
+
+if TYPE_CHECKING:
+    from emerdiff import Masks
+    from ovseg import CoarseMap
+
+DEFAULT_CONFIG = FusionConfig()
+
+
+def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG) -> Segmentation:
+    """Give every mask one of the coarse map's labels, or "other".
+
+    By `config.fuse` a mask takes the label that covers most of its pixels (`overlap`: ties to the higher mean
+    score, then the lower index), or the one whose text embedding is nearest to its mean dense embedding
+    (`embedding`). The evidence is the same for both rules: shares are shares of pixels, so that with
+    `embedding` a margin below 0 says that the pixels disagree. Masks won by a background word, and masks
+    below `config.min_score` or `config.min_margin`, become 0 = "other"; then components smaller than
+    `config.min_area` are absorbed by the label around them.
+
+    With `config.split` the connected parts of masks take their place, numbered in reading order.
+
+    Raises ValueError if masks and coarse map are not of one size.
+    """
+    if masks.label_map.shape != coarse.label_map.shape:
+        raise ValueError(
+            f"masks are {masks.label_map.shape} and the coarse map is {coarse.label_map.shape}: "
+            "expected both of the same picture, (H, W)"
+        )
+    if config.split:
+        masks = connected_parts(masks)
+    names = tuple(name for name in coarse.labels if name not in coarse.background)
+    counts = contingency(masks.label_map, coarse.label_map, (masks.num_masks, len(coarse.labels)))  # K x L
+    scores = mean_scores(masks.label_map, coarse.iter_scores(), counts.sum(axis=1))  # K x L
+    ranking = rank_labels(counts, scores)  # K x L
+    winners = ranking[:, 0]
+    if config.fuse == "embedding":
+        winners = np.argmax(
+            mask_similarities(masks.label_map, masks.num_masks, coarse.embeddings, coarse.text_embeddings),
+            axis=1,
+        )
+    segments = tuple(
+        _segment(mask, int(winners[mask]), ranking[mask], counts[mask], scores[mask], coarse, config)
+        for mask in range(masks.num_masks)
+        if counts[mask].any()
+    )
+    ids = {name: index for index, name in enumerate(names, start=1)}
+    mask_to_id = np.zeros(masks.num_masks, np.int32)
+    for segment in segments:
+        mask_to_id[segment.mask_id] = ids[segment.label] if segment.label is not None else 0
+    label_map = absorb_small(mask_to_id[masks.label_map], config.min_area)
+    return Segmentation(
+        label_map=label_map,
+        labels=names,
+        segments=segments,
+        score_map=_score_map(label_map, coarse, ids),
+        mask_map=masks.label_map,
+    )
+
+
+def _segment(
+    mask: int,
+    winner: int,
+    ranking: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    coarse: CoarseMap,
+    config: FusionConfig,
+) -> Segment:
+    """One mask's label and evidence; `ranking`, `counts` and `scores` are its rows (L,)."""
+    area = int(counts.sum())
+    follower = next((int(label) for label in ranking if label != winner and counts[label]), None)
+    share = float(counts[winner] / area)
+    margin = share - (float(counts[follower] / area) if follower is not None else 0.0)
+    score = float(scores[winner])
+    background = coarse.labels[winner] in coarse.background
+    abstains = score < config.min_score or (margin < config.min_margin and config.min_margin > 0)  # 0: never
+    return Segment(
+        mask_id=mask,
+        label=None if background or abstains else coarse.labels[winner],
+        score=score,
+        share=share,
+        runner_up=None if follower is None else coarse.labels[follower],
+        margin=margin,
+        area=area,
+    )
+
+
+def _score_map(label_map: NDArray[np.int32], coarse: CoarseMap, ids: dict[str, int]) -> NDArray[np.float32]:
+    """(H, W) float32: at every pixel the score of the label it was given; 0 where that is "other"."""
+    score_map = np.zeros(label_map.shape, np.float32)
+    for name, plane in zip(coarse.labels, coarse.iter_scores(), strict=True):
+        if name in ids:
+            np.copyto(score_map, plane, where=label_map == ids[name])
+    return score_map

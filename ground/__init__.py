@@ -1,0 +1,1 @@
+"""What every package stands on: images, files, versions. It imports none of the others."""

@@ -1,0 +1,109 @@
+"""Command line of the trainers; see `python -m training --help`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
+from training.data import scene_cache
+from training.photos import squares
+
+CLIP_WEIGHTS, PHOTO_WEIGHTS = (Path(__file__).parents[1] / "ovseg/weights" / name for name in ("mini", "photo"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description="Train an embedded model on the toy world, or on your photographs."
+    )
+    parser.add_argument(
+        "model",
+        choices=("vae", "clip", "unet", "photo-clip"),
+        help="unet needs a trained vae in the same --runs folder, photo-clip a folder of --pictures",
+    )
+    parser.add_argument(
+        "--minutes", type=float, help="training time in all, resumed runs included (default: the model's own)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --runs")
+    parser.add_argument(
+        "--restart", action="store_true", help="with --resume: keep the weights, begin the schedule anew"
+    )
+    parser.add_argument("--start", type=Path, help="begin from the weights of a folder, such as emerdiff/weights/mini")
+    parser.add_argument(
+        "--scenes", type=int, help="training scenes to draw, 260 kB each on disk (default: 12000; photo-clip: 0)"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="where scenes, checkpoints, logs and weights go"
+    )
+    parser.add_argument(
+        "--decoder-only", action="store_true", help="vae: leave the latents as they are, for a UNet that knows them"
+    )
+    parser.add_argument("--latent-channels", type=int, help="vae: as many (default: those of --start, or 4)")
+    parser.add_argument(
+        "--text",
+        type=Path,
+        help="unet: an open_clip folder whose text tower reads the captions (default: ovseg/weights/mini)",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        help="a folder with captions.csv (path,tags,caption); all that photo-clip sees, a part of what vae and unet do",
+    )
+    parser.add_argument("--size", type=int, default=448, help="photo-clip: px of the pictures' shorter side, at most")
+    arguments = parser.parse_args()
+    if arguments.start and not arguments.start.is_dir():
+        parser.error(f"--start {arguments.start}: expected a folder of weights, such as emerdiff/weights/mini")
+    if arguments.text and arguments.model != "unet":
+        parser.error("--text is for unet: the text tower that reads its captions")
+    text = arguments.text or CLIP_WEIGHTS
+    if arguments.model == "unet" and not (text / "open_clip_config.json").is_file():
+        parser.error(f"--text {text}: expected a folder with open_clip_config.json, such as ovseg/weights/mini")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+    trainer = importlib.import_module(f"training.{arguments.model.replace('-', '_')}")
+    minutes = trainer.SCHEDULE.minutes if arguments.minutes is None else arguments.minutes
+    schedule = replace(trainer.SCHEDULE, minutes=minutes, restart=arguments.restart)
+    run, weights, cache = (arguments.runs / name for name in (arguments.model, "weights", "cache"))
+    if arguments.pictures and arguments.model == "clip":
+        parser.error("--pictures is not for clip, which learns from scenes alone: vae, unet or photo-clip expected")
+    if (arguments.pictures or arguments.model == "photo-clip") and not (
+        arguments.pictures and arguments.pictures.is_dir()
+    ):
+        parser.error(f"--pictures {arguments.pictures}: expected a folder with captions.csv")
+    if arguments.decoder_only and not (arguments.model == "vae" and arguments.start):
+        parser.error("--decoder-only is for vae with --start: it keeps the latents of those weights")
+    if arguments.latent_channels:
+        if arguments.model != "vae":
+            parser.error("--latent-channels is for vae; a unet has as many as the vae that it learns with")
+        if arguments.decoder_only:
+            parser.error("--latent-channels changes the latents, which --decoder-only keeps")
+    if arguments.model == "photo-clip":
+        trainer.train(
+            arguments.pictures,
+            schedule,
+            run,
+            weights,
+            start=arguments.start or PHOTO_WEIGHTS,
+            resume=arguments.resume,
+            size=arguments.size,
+            scenes=scene_cache(cache, TRAIN_SEEDS.start, arguments.scenes) if arguments.scenes else None,
+        )
+        return
+    count = 12_000 if arguments.scenes is None else arguments.scenes
+    train_scenes = scene_cache(cache, TRAIN_SEEDS.start, count)
+    validation = scene_cache(cache, VALIDATION_SEEDS.start, 100)
+    options = {"start": arguments.start, "resume": arguments.resume}
+    if arguments.pictures:
+        options["photos"] = squares(cache / "squares", arguments.pictures, count)
+    if arguments.model == "vae":
+        options |= {"decoder_only": arguments.decoder_only, "latent_channels": arguments.latent_channels}
+    if arguments.model == "unet":
+        options["text"] = text
+    trainer.train(train_scenes, validation, schedule, run, weights, **options)
+
+
+if __name__ == "__main__":
+    main()

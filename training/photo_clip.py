@@ -1,0 +1,226 @@
+"""The photographic dual encoder: a convolutional CLIP whose places learn words from tags and captions of pictures.
+
+The towers stay as they are: feature maps are computed once and kept. What learns is the head, which takes every place
+by itself: the last 1x1 convolution and the projection into the space of the words. Its teachers:
+
+- tags: those of a picture compete for its places, beside words that it surely does not show (photo_tags);
+- captions: of all captions, a picture's places must fit its own best (patch-aligned, Mukhoti et al., CVPR 2023);
+- what it knew: the likeliest of a thousand classes at each place, as the tower's own classifier sees it, or as the
+  model saw it before, so that words that no tag has said still find their places.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ovseg import OvsegConfig
+from ovseg.backbone import Backbone, load_backbone
+from ovseg.fetch import WEIGHTS_FILE
+from training.data import SceneCache
+from training.loop import Schedule, fit, generators
+from training.photo_tags import Words, embed_words, tag_losses
+from training.photos import KEPT_ASIDE, Encode, FeatureCache, Photo, feature_cache, read_photos, scene_photos
+
+SCHEDULE = Schedule(minutes=12, learning_rate=1e-3, warmup_steps=50, ema_decay=0.99, validate_every=120.0)
+CLASSIFIER_FILE = "classifier.safetensors"  # the tower's own, in the folder that --start names; it is not shipped
+TEACHER_CLASSES = 16  # kept of each place
+BATCH, PLACES, NEGATIVES = 32, 96, 240  # pictures, places of each at most, words tried beside the tags
+TAUGHT = 800  # places of a batch that learn from the teacher, those drawn of which it is sure
+LIFT, LIFT_STEPS = 3.0, 300  # log-odds of "up" or "down" at the picture's edge at first, halved after so many steps
+SCENE_FALLING, SCENE_SLACK = 0.5, 2.0  # photo_tags.FALLING and SLACK for parts of drawn scenes: sizes differ more
+Teacher = Callable[[Tensor], Tensor]  # the tower's last features (P, D) -> logits of class_names() (P, 1000)
+log = logging.getLogger(__name__)
+
+
+class Head(nn.Module):
+    """What follows the frozen tower, for each place by itself; it shares the modules of the CLIP that it is made of."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        trunk = model.visual.trunk
+        self.conv, self.norm, self.projection = trunk.conv_head, trunk.bn2, trunk.classifier
+        self.logit_scale = model.logit_scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(P, C) float32 unit embeddings of P places; `features` (P, D)."""
+        planes = self.norm(self.conv(features.T[None, :, :, None]))  # 1 x D' x P x 1
+        return F.normalize(self.projection(planes[0, :, :, 0].T).float(), dim=-1)
+
+
+def train(
+    pictures: Path,
+    schedule: Schedule,
+    run: Path,
+    weights: Path,
+    *,
+    start: Path,
+    resume: bool,
+    size: int,
+    scenes: SceneCache | None = None,
+) -> None:
+    """Train on the folder `pictures` (see training.photos) from the open_clip local-dir `start`; writes weights/photo.
+
+    `size`: px of the photographs' shorter side, at most; `scenes`: of the toy world, to learn from as well. ValueError
+    if the image tower of `start` is no EfficientNet of timm.
+    """
+    backbone = load_backbone(OvsegConfig(model=f"local-dir:{start}"), device="cpu")
+    for name in ("conv_head", "bn2", "classifier"):
+        if not hasattr(getattr(backbone.model.visual, "trunk", None), name):
+            raise ValueError(f"the image tower of {start} has no {name}, expected one of timm's EfficientNets")
+    photos = read_photos(pictures)
+    if scenes is not None:
+        photos += scene_photos(run / "scenes", scenes)
+    log.info("%d pictures to train on", len(photos))
+    teach = teacher(backbone, start)
+    cache = feature_cache(run / f"features-{size}", photos, size, backbone.patch_hw[0], encoder(backbone, teach))
+    learn(photos, cache, backbone, schedule, run, resume=resume)
+    save(backbone.model, start, weights / "photo")
+
+
+def learn(
+    photos: Sequence[Photo], cache: FeatureCache, backbone: Backbone, schedule: Schedule, run: Path, *, resume: bool
+) -> None:
+    """Train the head of the backbone's model in place; picture i of `photos` has the feature map i of `cache`."""
+    model = backbone.model
+    name_embeddings = embed_words(class_names(), backbone)
+    words = Words(photos, backbone)
+    captions = sorted({photo.caption for photo in photos if photo.caption})
+    caption_index = {caption: i for i, caption in enumerate(captions)}
+    caption_embeddings = torch.from_numpy(backbone.encode_text(captions)) if captions else None
+    learners = [i for i in range(len(photos)) if i % KEPT_ASIDE]
+    by_source: dict[str, list[int]] = {}
+    for i in learners:
+        by_source.setdefault(photos[i].source, []).append(i)
+    sources = list(by_source)
+    # Large sources must not drown small ones; pictures that tell all they show teach most.
+    odds = np.array([len(by_source[s]) ** 0.5 * (3 if s in words.telling else 1) for s in sources])
+    odds /= odds.sum()
+    absent: dict[int, Tensor] = {}
+    head = Head(model).requires_grad_(True)
+
+    def places_of(index: int, limit: int, rng: np.random.Generator) -> tuple[np.ndarray, Tensor]:
+        """Some places of a picture, as rows of the cache, and how far down they are, 0 to 1."""
+        height, width = cache.grids[index]
+        chosen = np.sort(rng.permutation(height * width)[:limit])
+        return cache.starts[index] + chosen, torch.from_numpy((chosen // width + 0.5) / height).float()
+
+    def compute_losses(step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng(generators(5, step)[0])
+        picked = [by_source[sources[s]] for s in rng.choice(len(sources), BATCH, p=odds)]
+        batch = [indices[rng.integers(len(indices))] for indices in picked]
+        places, rows = zip(*(places_of(i, PLACES, rng) for i in batch), strict=True)
+        at = np.concatenate(places)
+        with torch.autocast("cpu", torch.bfloat16):
+            embeddings = head(torch.from_numpy(cache.features[at]).float())  # P x C
+        scale = head.logit_scale.exp().clamp(max=60)
+        lift = LIFT / (1 + step / LIFT_STEPS)  # it breaks the tie at first; then looks decide
+        tried = torch.from_numpy(rng.permutation(len(words.words))[:NEGATIVES])
+        parts: dict[str, list[Tensor]] = {"all_places": [], "best_places": [], "captions": []}
+        others = torch.zeros(len(at)).split([len(down) for down in rows])  # how likely a place shows no tag
+        for i, down, own, other in zip(batch, rows, embeddings.split([len(d) for d in rows]), others, strict=True):
+            photo = photos[i]
+            if photo.caption and caption_embeddings is not None:
+                fits = scale * own @ caption_embeddings.T  # P x captions
+                pooled = (fits.softmax(dim=0) * fits).sum(dim=0)
+                parts["captions"].append(F.cross_entropy(pooled, torch.tensor(caption_index[photo.caption])))
+            if not photo.tags:
+                continue
+            if i not in absent:
+                absent[i] = words.absent(photo)
+            tags, beside = words.wanted(photo, rng)
+            told = torch.tensor([*(words.said_as(tag, rng) for tag in tags), *(words.index[w] for w in beside)])
+            against = torch.cat([torch.tensor(words.rivals(photo, tags, rng), dtype=torch.long), tried]).unique()
+            among = torch.cat([told, against[absent[i][against]]])
+            logs = (scale * own @ words.embeddings[among].T).log_softmax(dim=1)[:, : len(told)]
+            tells_all = photo.source in words.telling
+            sizes = {"falling": SCENE_FALLING, "slack": SCENE_SLACK} if photo.names else {}
+            everywhere, best, seen_beside = tag_losses(
+                logs, down, tags, beside, tells_all=tells_all, lift=lift, **sizes
+            )
+            other += 1 if photo.names else seen_beside  # what the teacher sees in drawings is not worth learning
+            parts["all_places"].append(everywhere)
+            parts["best_places"].append(best)
+        weight = {"all_places": 1.0, "best_places": 1.0, "captions": 0.1}
+        # Of a whole object the teacher sees much around it too: what shows something else does not learn from it.
+        probabilities = torch.from_numpy(cache.probabilities[at]).float()
+        sure = (probabilities[:, 0].clamp(min=0.05) * (1 - torch.cat(others)).clamp(0.02, 1)).double().numpy()
+        taught = torch.from_numpy(rng.choice(len(at), min(TAUGHT, len(at)), replace=False, p=sure / sure.sum()))
+        likely = torch.from_numpy(cache.classes[at]).long()[taught]
+        seen = (scale * embeddings[taught] @ name_embeddings.T).log_softmax(dim=-1).gather(1, likely)
+        losses = {"teacher": -(probabilities[taught] * seen).sum(dim=1).mean()}
+        zero = torch.zeros(())
+        return losses | {name: weight[name] * torch.stack([zero, *some]).sum() / BATCH for name, some in parts.items()}
+
+    aside = [i for i in range(0, len(photos), KEPT_ASIDE) if photos[i].tags]
+    tags_of_all = [i for i, word in enumerate(words.words) if any(word in used for used in words.used.values())]
+
+    @torch.inference_mode()
+    def validate(averaged: Head) -> dict[str, float]:
+        """Of pictures kept aside: how often the word that most places choose, among all tags, is one of its own."""
+        hits = []
+        for i in aside:
+            at = slice(cache.starts[i], cache.starts[i + 1])
+            embeddings = averaged(torch.from_numpy(np.asarray(cache.features[at], np.float32)))
+            votes = (embeddings @ words.embeddings[tags_of_all].T).argmax(dim=1).bincount()
+            hits.append(words.words[tags_of_all[int(votes.argmax())]] in photos[i].tags)
+        return {"tag_found": float(np.mean(hits)) if hits else float("nan")}
+
+    averaged = fit(head, compute_losses, validate, schedule, run, resume=resume)
+    head.load_state_dict(averaged.state_dict())
+
+
+def teacher(backbone: Backbone, start: Path) -> Teacher:
+    """The tower's own classifier if it lies in `start`, else the model as it is now."""
+    if (start / CLASSIFIER_FILE).is_file():
+        state = load_file(start / CLASSIFIER_FILE)
+        return lambda features: F.linear(features, state["weight"].float(), state["bias"].float())
+    projection = backbone.model.visual.trunk.classifier
+    weight, bias = projection.weight.detach().clone(), projection.bias.detach().clone()
+    embeddings, scale = embed_words(class_names(), backbone), backbone.logit_scale
+    return lambda features: scale * F.normalize(F.linear(features, weight, bias), dim=-1) @ embeddings.T
+
+
+def class_names() -> list[str]:
+    """The thousand classes of ImageNet-1k in order, each by the first of its names."""
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-1k")
+    return [info.index_to_description(i).split(",")[0] for i in range(info.num_classes())]
+
+
+def encoder(backbone: Backbone, teach: Teacher) -> Encode:
+    """The tower up to its head, and what the teacher sees at each place."""
+    trunk = backbone.model.visual.trunk
+    mean, std = (torch.tensor(values)[:, None, None] for values in (backbone.mean, backbone.std))
+
+    def encode(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        pixels = (torch.tensor(rgb).permute(2, 0, 1) / 255 - mean) / std
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            features = trunk.blocks(trunk.bn1(trunk.conv_stem(pixels[None].to(memory_format=torch.channels_last))))
+            last = trunk.bn2(trunk.conv_head(features))[0].flatten(1).T.float()
+        with torch.inference_mode():
+            likely = teach(last).softmax(dim=-1).topk(TEACHER_CLASSES)
+        rows = features[0].flatten(1).T.half().contiguous()
+        return rows.numpy(), likely.indices.short().numpy(), likely.values.half().numpy()
+
+    return encode
+
+
+def save(model: Any, start: Path, folder: Path) -> None:
+    """Write the model as an open_clip local-dir in float16, with the tokenizer and text config of `start`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    for path in start.iterdir():
+        if path.suffix in (".json", ".txt"):
+            shutil.copyfile(path, folder / path.name)
