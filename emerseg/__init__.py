@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from emerdiff import EmerDiff, EmerDiffConfig, Masks
-    from fusion import FusionConfig, Preset, Segment, Segmentation, Segmenter, fuse, list_presets, load_preset
+    from fusion import (
+        FusionConfig,
+        Preset,
+        RunSpec,
+        Segment,
+        Segmentation,
+        Segmenter,
+        fuse,
+        list_presets,
+        load_preset,
+        run_folder,
+    )
     from ovseg import CoarseMap, Label, OpenVocabSegmenter, OvsegConfig, as_labels, parse_labels, read_labels
 
 _HOME = {
@@ -18,12 +29,14 @@ _HOME = {
     "fusion": (
         "FusionConfig",
         "Preset",
+        "RunSpec",
         "Segment",
         "Segmentation",
         "Segmenter",
         "fuse",
         "list_presets",
         "load_preset",
+        "run_folder",
     ),
     "ovseg": (
         "CoarseMap",
@@ -46,6 +59,7 @@ __all__ = [
     "OpenVocabSegmenter",
     "OvsegConfig",
     "Preset",
+    "RunSpec",
     "Segment",
     "Segmentation",
     "Segmenter",
@@ -55,6 +69,7 @@ __all__ = [
     "load_preset",
     "parse_labels",
     "read_labels",
+    "run_folder",
 ]
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fusion.models.presets import Preset, list_presets, load_preset
     from fusion.models.segmenter import Segmenter
+    from fusion.runs.folder import run_folder
+    from fusion.runs.spec import RunSpec
     from fusion.step.config import FusionConfig
     from fusion.step.pipeline import fuse
     from fusion.step.segmentation import Segment, Segmentation
@@ -18,23 +20,27 @@ if TYPE_CHECKING:
 _HOME = {
     "FusionConfig": "fusion.step.config",
     "Preset": "fusion.models.presets",
+    "RunSpec": "fusion.runs.spec",
     "Segment": "fusion.step.segmentation",
     "Segmentation": "fusion.step.segmentation",
     "Segmenter": "fusion.models.segmenter",
     "fuse": "fusion.step.pipeline",
     "list_presets": "fusion.models.presets",
     "load_preset": "fusion.models.presets",
+    "run_folder": "fusion.runs.folder",
 }
 
 __all__ = [
     "FusionConfig",
     "Preset",
+    "RunSpec",
     "Segment",
     "Segmentation",
     "Segmenter",
     "fuse",
     "list_presets",
     "load_preset",
+    "run_folder",
 ]
 
 

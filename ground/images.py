@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+MAX_MEGAPIXELS = 180.0  # about Pillow's own guard against decompression bombs
 _SIXTEEN_BIT = 65535
 _WHITE = (255, 255, 255, 255)
 
@@ -35,7 +36,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         raise ValueError(f"{path}: cannot be decoded: {reason}") from error
 
 
-def limit_pixels(megapixels: float) -> None:
+def limit_pixels(megapixels: float = MAX_MEGAPIXELS) -> None:
     """Let files of up to so many million pixels be read: Pillow's guard, a setting of the whole process."""
     Image.MAX_IMAGE_PIXELS = int(megapixels * 1e6 / 2)  # Pillow warns above this, and refuses above its double
 

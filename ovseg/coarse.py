@@ -12,17 +12,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ovseg.labels import Label
+
 
 @dataclass(frozen=True, eq=False)
 class CoarseMap:
     """Where the labels are, as dense CLIP sees it: L labels, (h, w) patches, C channels, (H, W) pixels."""
 
-    labels: tuple[str, ...]  # names exactly as given, background words last
+    labels: tuple[Label, ...]  # as given, background labels last
     label_map: NDArray[np.int32]  # (H, W) index into labels: argmax of the upsampled logits
     logits: NDArray[np.float32]  # (L, h, w) cosine similarity x logit scale
     embeddings: NDArray[np.float32]  # (C, h, w) dense image embeddings: unit, or means over windows of such
     text_embeddings: NDArray[np.float32]  # (L, C) unit
-    background: tuple[str, ...] = ()  # the labels (a subset) whose pixels become "other"
+    background: tuple[Label, ...] = ()  # the labels (a subset) whose pixels become "other"
 
     def __post_init__(self) -> None:
         shapes = (len(self.labels), self.logits.shape, self.embeddings.shape, self.text_embeddings.shape)
@@ -33,7 +35,8 @@ class CoarseMap:
                 "expected L, (L, h, w), (C, h, w) and (L, C)"
             )
         if not set(self.background) <= set(self.labels):
-            raise ValueError(f"background {self.background} must be among the labels {self.labels}")
+            background, labels = (", ".join(map(str, some)) for some in (self.background, self.labels))
+            raise ValueError(f"background is {background}, expected labels of the map: {labels}")
 
     @property
     def scores(self) -> NDArray[np.float32]:

@@ -32,6 +32,9 @@ class Label:
         if self.color is not None and not _is_rgb(self.color):
             raise ValueError(f"color of {self.name!r} is {self.color!r}, expected (r, g, b) with 0 to 255")
 
+    def __str__(self) -> str:
+        return self.name
+
 
 def parse_labels(text: str) -> tuple[Label, ...]:
     """Labels of a comma-separated text such as "cat, grass, sky"; ValueError as for `as_labels`."""

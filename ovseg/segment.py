@@ -91,10 +91,10 @@ class OpenVocabSegmenter:
         scale = self.config.logit_scale or self.backbone.logit_scale
         logits = scale * np.tensordot(text_embeddings, embeddings, axes=1)  # L x h x w
         return CoarseMap(
-            labels=tuple(word.name for word in words),
+            labels=words,
             label_map=argmax_map(logits, size_hw),
             logits=logits,
             embeddings=embeddings,
             text_embeddings=text_embeddings,
-            background=tuple(word.name for word in words[len(labels) :]),
+            background=words[len(labels) :],
         )

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fusion.cli import app, options
-from fusion.cli.words import read_words
+from fusion.cli.labels import labels_of
 
 HEAVY = ("torch", "numpy", "PIL", "cv2", "diffusers", "transformers", "open_clip", "skimage", "scipy", "yaml")
 
@@ -63,7 +63,10 @@ def test_help_answers_at_once():
         (["segment", "PHOTO", "--output", "OUT"], "--labels"),
         (["segment", "PHOTO", "--labels", "cat"], "--output"),
         (["segment", "gone.jpg", "--labels", "cat", "--output", "OUT"], "no file or folder gone.jpg"),
-        (["segment", "PHOTO", "--labels", "gone.txt", "--output", "OUT"], "no label file gone.txt; words are given as"),
+        (
+            ["segment", "PHOTO", "--labels", "gone.txt", "--output", "OUT"],
+            "no label file gone.txt; labels are given as",
+        ),
         (["segment", "PHOTO", "--labels", "", "--output", "OUT"], "label 1"),
         (["segment", "PHOTO", "--labels", "cat, cat", "--output", "OUT"], "'cat'"),
         (["segment", "PHOTO", "--labels", "cat", "--background", "cat", "--output", "OUT"], "background word 1"),
@@ -77,7 +80,7 @@ def test_help_answers_at_once():
         (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--set", "emerdiff.k=3"], "clusters"),
         (["segment", "PHOTO", "--labels", "cat", "--output", "PHOTO"], "--output"),
         (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--bogus"], "--bogus"),
-        (["masks", "PHOTO", "--output", "OUT", "--masks", "none"], "emerseg segment"),
+        (["masks", "PHOTO", "--output", "OUT", "--masks", "none"], "CLIP alone, and there are no labels for it"),
         (["eval", "--dataset", "ade", "--root", "1:2"], "expected one of toy"),
         (["eval", "--dataset", "toy", "--root", "2:1"], "FIRST:END"),
         (["eval", "--dataset", "toy", "--root", "1:2", "--masks", "naive,sam"], "'sam'"),
@@ -154,9 +157,9 @@ def test_words_are_text_or_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "words.txt").write_text("cat, kitty\nsky\n")
     (tmp_path / "cat").touch()
-    assert [label.name for label in read_words("words.txt")] == ["cat", "sky"]
-    assert [label.name for label in read_words("cat")] == ["cat"]
-    assert [label.name for label in read_words(", ".join(f"word {i}" for i in range(1000)))][-1] == "word 999"
+    assert [label.name for label in labels_of("words.txt")] == ["cat", "sky"]
+    assert [label.name for label in labels_of("cat")] == ["cat"]
+    assert [label.name for label in labels_of(", ".join(f"word {i}" for i in range(1000)))][-1] == "word 999"
 
 
 def test_options_become_overrides_and_set_has_the_last_word():

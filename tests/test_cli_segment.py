@@ -26,12 +26,12 @@ from fusion.runs.batch import locked
 from ground import files
 
 SIZE_HW = (48, 64)
-WORDS = "cat, grass, sky"
+LABELS = "cat, grass, sky"
 
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of three pictures: a.png, b.jpg turned by EXIF, sub/a.png of the same stem."""
+    """A folder of three images: a.png, b.jpg turned by EXIF, sub/a.png of the same stem."""
     folder = tmp_path / "photos"
     (folder / "sub").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -44,7 +44,7 @@ def photos(tmp_path):
 
 
 def segment(photos, output, preset, *options):
-    return emerseg("segment", photos, "--labels", WORDS, "--output", output, "--preset", preset, *options)
+    return emerseg("segment", photos, "--labels", LABELS, "--output", output, "--preset", preset, *options)
 
 
 def contents(folder):
@@ -56,14 +56,17 @@ def contents(folder):
 
 
 def assert_consistent(output):
-    """All exports and run.json say the same, at the pictures' size; returns the COCO."""
+    """All exports and run.json say the same, at the images' size; returns the COCO."""
     coco = COCO(str(output / "instances.json"))
     done = [image for image in json.loads((output / "run.json").read_text())["images"] if image["status"] == "done"]
     assert [image["file_name"] for image in coco.dataset["images"]] == [image["file_name"] for image in done]
-    assert [a["id"] for a in coco.dataset["annotations"]] == list(range(1, len(coco.anns) + 1))
+    assert len(coco.anns) == len(coco.dataset["annotations"]) and min(coco.anns, default=1) >= 1
     results = json.loads((output / "results.json").read_text())
-    kept = ("image_id", "category_id", "segmentation", "area", "bbox", "score")
-    assert results == [{key: annotation[key] for key in kept} for annotation in coco.dataset["annotations"]]
+    kept = ("image_id", "category_id", "segmentation", "area", "bbox")
+    assert results == [
+        {key: annotation[key] for key in kept} | {"score": annotation["evidence"]["score"]}
+        for annotation in coco.dataset["annotations"]
+    ]
     panoptic = json.loads((output / "panoptic.json").read_text())
     assert (panoptic["images"], panoptic["categories"]) == (coco.dataset["images"], coco.dataset["categories"])
     for image, entry, segments in zip(coco.dataset["images"], done, panoptic["annotations"], strict=True):
@@ -95,7 +98,8 @@ def test_a_folder_becomes_a_consistent_output_folder(photos, tmp_path, tiny_pres
     assert sizes == [("a.png", 48, 64), ("b.jpg", 64, 48), ("sub/a.png", 48, 64)]
     assert sorted(path.name for path in (output / "masks").iterdir()) == ["a-2.npz", "a.npz", "b.npz"]
     run = json.loads((output / "run.json").read_text())
-    assert (run["seed"], run["masks"], run["labels"]) == (0, "emerdiff", ["cat", "grass", "sky"])
+    assert (run["seed"], run["masks"]) == (0, "emerdiff")
+    assert [label["name"] for label in run["labels"]] == ["cat", "grass", "sky"]
     assert all(image["seconds"] > 0 for image in run["images"])
     assert {"emerdiff", "ovseg"} == set(run["weights"])
 
@@ -161,6 +165,7 @@ def test_a_bad_image_is_reported_and_the_rest_goes_on(photos, tmp_path, tiny_pre
 def test_a_resumed_run_equals_an_uninterrupted_one(photos, tmp_path, tiny_preset, capsys):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     assert segment(photos, whole, tiny_preset) == 0
+    assert sorted(assert_consistent(whole).anns) == list(range(1, len(assert_consistent(whole).anns) + 1))
     assert segment(photos, resumed, tiny_preset, "--limit", "1") == 0
     assert len(assert_consistent(resumed).imgs) == 1
     assert segment(photos, resumed, tiny_preset) == 0
@@ -232,7 +237,7 @@ def test_relabel_equals_a_new_run_and_needs_no_diffusion_model(photos, tmp_path,
         (output / "masks" / "b.npz").unlink()
         capsys.readouterr()
         assert emerseg("relabel", output, "--labels", "dog") == 1
-        assert "b.jpg: no masks 'emerdiff' of this picture are cached" in capsys.readouterr().err
+        assert "b.jpg: no masks 'emerdiff' of this image are cached" in capsys.readouterr().err
     assert emerseg("relabel", photos, "--labels", "dog") == 2
     assert "no run.json" in capsys.readouterr().err
     assert emerseg("relabel", output, "--labels", "dog", "--set", "emerdiff.clusters=2") == 2
@@ -251,10 +256,10 @@ def gone(tmp_path, preset):
         (weights / "config.json").write_text(config)
 
 
-def test_words_for_the_masks_of_the_masks_command(photos, tmp_path, tiny_preset):
+def test_labels_for_the_masks_of_the_masks_command(photos, tmp_path, tiny_preset):
     fresh, output = tmp_path / "fresh", tmp_path / "out"
     assert emerseg("masks", photos, "--output", output, "--preset", tiny_preset) == 0
-    assert emerseg("relabel", output, "--labels", WORDS) == 0
+    assert emerseg("relabel", output, "--labels", LABELS) == 0
     assert segment(photos, fresh, tiny_preset) == 0
     assert contents(output) == contents(fresh)
 
@@ -266,7 +271,7 @@ def test_one_process_a_folder(photos, tmp_path, tiny_preset, capsys):
     assert segment(photos, tmp_path / "out", tiny_preset, "--masks", "grid") == 0
 
 
-def test_ctrl_c_finishes_the_picture_in_hand(photos, tmp_path, tiny_preset, monkeypatch, capsys):
+def test_ctrl_c_finishes_the_image_in_hand(photos, tmp_path, tiny_preset, monkeypatch, capsys):
     find_masks = jobs.find_masks
 
     def find_and_press(path, *arguments):
@@ -283,7 +288,7 @@ def test_ctrl_c_finishes_the_picture_in_hand(photos, tmp_path, tiny_preset, monk
     assert [image["status"] for image in run["images"]] == ["done", "pending", "pending"]
 
 
-@pytest.mark.parametrize("last", [False, True], ids=["a_picture", "the_report"])
+@pytest.mark.parametrize("last", [False, True], ids=["an_image", "the_report"])
 def test_a_full_disk_is_one_clear_error_and_what_was_there_stays(
     photos, tmp_path, tiny_preset, monkeypatch, capsys, last
 ):
@@ -348,7 +353,7 @@ def test_masks_alone(photos, tmp_path, tiny_preset):
 @pytest.mark.parametrize(
     ("size", "masks"), [((40, 30), "emerdiff"), ((1, 1), "none"), ((900, 2), "none"), ((4000, 3000), "none")]
 )
-def test_very_small_long_and_large_pictures(tmp_path, tiny_preset, size, masks):
+def test_very_small_long_and_large_images(tmp_path, tiny_preset, size, masks):
     path = tmp_path / "photo.png"
     Image.linear_gradient("L").resize(size).convert("RGB").save(path, compress_level=1)
     assert segment(path, tmp_path / "out", tiny_preset, "--masks", masks) == 0

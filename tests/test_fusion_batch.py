@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fusion.runs.batch import JOURNAL, LOCK, RUN, Job, locked, plan_run, run_batch
-from fusion.runs.journal import open_journal
+from fusion.formats.schema import JOURNAL, RUN, JournalEntry
+from fusion.runs.batch import LOCK, Job, Written, locked, plan_run, run_batch
+from fusion.runs.journal import Numbering, open_journal
 from ground.files import replacing, write_bytes, write_json
 
 
 def mean_job(output: Path, config_hash: str = "one", interrupt_at: str = "", seen: list[str] | None = None) -> Job:
-    """Writes every picture's mean colour to NAME.txt, and all of them to all.json."""
+    """Writes every image's mean colour, and its ids, to NAME.txt, and all of them to all.json: two annotations each."""
 
     def compute(image, name):
         if seen is not None:
@@ -25,17 +26,21 @@ def mean_job(output: Path, config_hash: str = "one", interrupt_at: str = "", see
             raise RuntimeError("too\ndark")
         return image.mean(axis=(0, 1)).tolist()
 
-    def write(mean, name):
-        write_bytes(output / f"{name}.txt", str(mean).encode())
-        return {"mean": mean}
+    def write(mean, name, first_id_of):
+        first_id = first_id_of(2)
+        write_bytes(output / f"{name}.txt", json.dumps([mean, first_id]).encode())
+        return Written((3, 4), first_id, 2)
 
-    def finish(outcomes):
-        done = [outcome for outcome in outcomes if outcome.entry.status == "done"]
-        write_json(output / "all.json", [[outcome.file_name, outcome.payload()] for outcome in done])
+    def finish(finished, images):
+        done = [image for image in finished if image.entry.status == "done"]
+        means = [json.loads((output / f"{image.entry.name}.txt").read_bytes()) for image in done]
+        ids = [image.entry.image_id for image in done]
+        listed = [[image.file_name, *mean, i] for image, mean, i in zip(done, means, ids, strict=True)]
+        write_json(output / "all.json", listed)
+        write_json(output / RUN, {"images": [image.to_json() for image in images]})
 
     return Job(
         config_hash=config_hash,
-        settings={"seed": 0},
         compute=compute,
         write=write,
         finish=finish,
@@ -65,11 +70,18 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name not in run_files}
 
 
+def names(output):
+    """Of the images that all.json lists."""
+    return [name for name, *_ in json.loads((output / "all.json").read_text())]
+
+
 def test_all_are_done_in_order_and_a_second_run_skips_them(photos, tmp_path):
     output = tmp_path / "out"
     assert run(photos, output) == [("a", "done"), ("b", "done"), ("c", "done")]
     first = contents(output)
-    assert json.loads(first["all.json"]) == [[f"{n}.png", {"mean": [g, g, g]}] for g, n in enumerate("abc", start=1)]
+    assert json.loads(first["all.json"]) == [
+        [f"{n}.png", [g, g, g], 2 * g - 1, g] for g, n in enumerate("abc", start=1)
+    ]
     seen: list[str] = []
     assert run(photos, output, seen=seen) == [("a", "skipped"), ("b", "skipped"), ("c", "skipped")]
     assert seen == []
@@ -87,10 +99,10 @@ def test_failures_are_recorded_the_rest_goes_on_and_they_are_tried_again(photos,
         "too dark",
         "not an image, or of a kind that Pillow cannot read",
     ]
-    assert [name for name, _ in json.loads((output / "all.json").read_text())] == ["a.png"]
+    assert names(output) == ["a.png"]
     Image.new("RGB", (4, 3), "white").save(photos[2])
     assert run(photos, output) == [("a", "skipped"), ("b", "failed"), ("c", "done")]
-    assert [name for name, _ in json.loads((output / "all.json").read_text())] == ["a.png", "c.png"]
+    assert names(output) == ["a.png", "c.png"]
 
 
 @pytest.mark.parametrize("stop_at", ["a", "b", "c"])
@@ -99,8 +111,7 @@ def test_an_interrupted_run_leaves_valid_files_and_resumes_to_the_same_bytes(pho
     run(photos, whole)
     with pytest.raises(KeyboardInterrupt):
         run(photos, resumed, interrupt_at=stop_at)
-    finished = [name for name, _ in json.loads((resumed / "all.json").read_text())]
-    assert finished == [f"{name}.png" for name in "abc" if name < stop_at]
+    assert names(resumed) == [f"{name}.png" for name in "abc" if name < stop_at]
     seen: list[str] = []
     run(photos, resumed, seen=seen)
     assert seen == [name for name in "abc" if name >= stop_at]
@@ -128,8 +139,7 @@ def test_closing_the_iterator_ends_in_good_order(photos, tmp_path):
     entries = run_batch(plan_run(photos, output, "one", overwrite=False), output, job)
     next(entries)
     entries.close()
-    finished = [name for name, _ in json.loads((output / "all.json").read_text())]
-    assert finished == ["a.png", "b.png"]  # b was begun while a was written
+    assert names(output) == ["a.png", "b.png"]  # b was begun while a was written
 
 
 def test_no_image_is_begun_once_told_to_stop(photos, tmp_path):
@@ -169,7 +179,7 @@ def test_a_changed_file_is_done_again(photos, tmp_path):
     run(photos, output)
     Image.new("RGB", (8, 8), (9, 9, 9)).save(photos[1])
     assert run(photos, output) == [("a", "skipped"), ("b", "done"), ("c", "skipped")]
-    assert json.loads((output / "all.json").read_text())[1] == ["b.png", {"mean": [9, 9, 9]}]
+    assert json.loads((output / "all.json").read_text())[1] == ["b.png", [9, 9, 9], 3, 2]
 
 
 def test_an_image_whose_outputs_were_deleted_is_done_again(photos, tmp_path):
@@ -185,7 +195,7 @@ def test_images_of_earlier_runs_stay_in_the_files_about_all(photos, tmp_path):
     output = tmp_path / "out"
     run(photos[1:], output)
     run(photos[:1], output)
-    assert [name for name, _ in json.loads((output / "all.json").read_text())] == ["b.png", "c.png", "a.png"]
+    assert names(output) == ["b.png", "c.png", "a.png"]
     assert [image["name"] for image in json.loads((output / RUN).read_text())["images"]] == ["b", "c", "a"]
 
 
@@ -198,6 +208,43 @@ def test_a_damaged_journal_is_cut_where_it_can_no_longer_be_read(photos, tmp_pat
     config_hash, entries = open_journal(journal)
     assert (config_hash, [entry.name for entry in entries.values()]) == ("one", ["a"])
     assert journal.read_bytes() == b"".join(lines[:2])
+
+
+def test_ids_are_given_once_in_the_order_of_finishing_and_stay(photos, tmp_path):
+    output = tmp_path / "out"
+    run(photos[1:], output)
+    run(photos, output)
+    assert json.loads((output / "all.json").read_text()) == [
+        ["a.png", [1, 1, 1], 5, 3],
+        ["b.png", [2, 2, 2], 1, 1],
+        ["c.png", [3, 3, 3], 3, 2],
+    ]
+    before = contents(output)
+    run(photos, output, overwrite=True)
+    assert contents(output) == before
+
+
+def test_an_image_with_another_number_of_annotations_gets_new_ids_for_them():
+    def entry(source, image_id, first_id, num_annotations):
+        return JournalEntry(
+            source=source,
+            name=source,
+            fingerprint=[],
+            status="done" if image_id else "failed",
+            reason=None,
+            seconds=0.0,
+            image_id=image_id,
+            first_id=first_id,
+            num_annotations=num_annotations,
+            size_hw=None,
+        )
+
+    numbering = Numbering([entry("a", 1, 1, 2), entry("b", 2, 0, 0), entry("c", 0, 0, 0)])
+    assert [numbering.image_id(source) for source in "abcd"] == [1, 2, 3, 3]
+    assert [numbering.first_id("a", count) for count in (2, 0, 3)] == [1, 0, 3]
+    numbering.note(entry("a", 1, 3, 3))
+    assert numbering.first_id("d", 1) == 6
+    assert Numbering([]).first_id("a", 4) == Numbering([]).image_id("a") == 1
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -24,16 +25,17 @@ LABEL_MAPS = hnp.arrays(
 )
 
 
-def segmentation_of(label_map: np.ndarray) -> Segmentation:
-    """One mask per label; "nothing" is the background word that becomes 0."""
-    names = ("nothing", *NAMES)
-    return fuse(masks_of(label_map, num_masks=len(names)), coarse_of(label_map, labels=names, background=names[:1]))
+def segmentation_of(label_map: np.ndarray, labels: Sequence[str | Label] = NAMES) -> Segmentation:
+    """One mask per label; "nothing" is the background label that becomes 0."""
+    names = ("nothing", *labels)
+    masks = masks_of(label_map, num_masks=len(names))
+    return fuse(masks, coarse_of(label_map, labels=names, background=("nothing",)))
 
 
 @given(LABEL_MAPS, st.booleans())
 def test_label_map_to_coco_and_back(label_map, stuff):
     labels = [Label(name, stuff=stuff) for name in NAMES]
-    document = segmentation_of(label_map).to_coco(labels=labels)
+    document = segmentation_of(label_map, labels).to_coco()
     decoded = np.zeros_like(label_map)
     for annotation in document["annotations"]:
         mask = rle_codec.decode(annotation["segmentation"]).astype(bool)
@@ -62,9 +64,19 @@ def test_region_codes_are_those_of_pycocotools(regions):
 def test_an_annotation_per_component_of_a_thing_and_per_label_of_stuff():
     label_map = np.array([[1, 0, 2, 0], [1, 0, 0, 2], [0, 0, 0, 0], [1, 1, 0, 2]], np.int32)
     labels = [Label("cat"), Label("grass", stuff=True), Label("sky"), Label("boat")]
-    document = segmentation_of(label_map).to_coco(labels=labels)
+    document = segmentation_of(label_map, labels).to_coco()
     found = [(a["category_id"], a["area"], a["bbox"], a["iscrowd"]) for a in document["annotations"]]
     assert found == [(1, 2, [0, 0, 1, 2], 0), (1, 2, [0, 3, 2, 1], 0), (2, 3, [2, 0, 2, 4], 0)]
+
+
+def test_stuff_stays_stuff_from_the_labels_to_the_document():
+    label_map = np.array([[1, 2, 1]], np.int32)
+    labels = [Label("grass", stuff=True), Label("cat")]
+    result = segmentation_of(label_map, labels)
+    assert result.labels == tuple(labels)
+    document = result.to_coco()
+    assert [(a["category_id"], a["area"]) for a in document["annotations"]] == [(1, 2), (2, 1)]
+    assert [category["isthing"] for category in document["categories"]] == [0, 1]
 
 
 def test_corners_connect_and_holes_stay_holes():
@@ -77,7 +89,7 @@ def test_corners_connect_and_holes_stay_holes():
 def test_the_document_around_the_annotations():
     label_map = np.ones((2, 3), np.int32)
     labels = [Label("cat"), Label("grass", stuff=True, color=(1, 2, 3)), Label("sky"), Label("boat")]
-    document = segmentation_of(label_map).to_coco(7, "photos/a.jpg", 100, labels)
+    document = segmentation_of(label_map, labels).to_coco(7, "photos/a.jpg", 100)
     assert sorted(document) == ["annotations", "categories", "images", "info", "licenses"]
     assert document["images"] == [{"id": 7, "file_name": "photos/a.jpg", "height": 2, "width": 3}]
     assert [(a["id"], a["image_id"]) for a in document["annotations"]] == [(100, 7)]
@@ -101,18 +113,20 @@ def test_evidence_comes_from_the_masks_in_the_region():
     coarse = coarse_of([[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 1], [1, 1, 0, 2]])
     result = fuse(masks, coarse)
     cat, grass = result.to_coco()["annotations"]
-    assert (cat["mask_ids"], cat["area"], cat["runner_up"]) == ([0, 1], 12, "grass")
-    assert cat["share"] == pytest.approx((4 * 1.0 + 8 * 0.75) / 12, abs=1e-6)
-    assert cat["margin"] == pytest.approx((4 * 1.0 + 8 * 0.625) / 12, abs=1e-6)
-    assert cat["score"] == pytest.approx(result.score_map[result.label_map == 1].mean(), abs=1e-5)
-    assert (grass["mask_ids"], grass["share"], grass["runner_up"]) == ([2], 1.0, None)
+    evidence = cat["evidence"]
+    assert (evidence["mask_ids"], cat["area"], evidence["runner_up"]) == ([0, 1], 12, "grass")
+    assert evidence["share"] == pytest.approx((4 * 1.0 + 8 * 0.75) / 12, abs=1e-6)
+    assert evidence["margin"] == pytest.approx((4 * 1.0 + 8 * 0.625) / 12, abs=1e-6)
+    assert evidence["score"] == pytest.approx(result.score_map[result.label_map == 1].mean(), abs=1e-5)
+    evidence = grass["evidence"]
+    assert (evidence["mask_ids"], evidence["share"], evidence["runner_up"]) == ([2], 1.0, None)
 
 
 def test_masks_of_absorbed_crumbs_are_no_evidence():
     label_map = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]])
     result = fuse(masks_of(label_map), coarse_of(label_map), FusionConfig(min_area=2))
     (cat,) = result.to_coco()["annotations"]
-    assert (cat["area"], cat["mask_ids"]) == (9, [0])
+    assert (cat["area"], cat["evidence"]["mask_ids"]) == (9, [0])
 
 
 def test_pycocotools_loads_the_document(tmp_path):
@@ -122,8 +136,3 @@ def test_pycocotools_loads_the_document(tmp_path):
     coco = COCO(str(path))
     total = sum(coco.annToMask(annotation) * annotation["category_id"] for annotation in coco.anns.values())
     np.testing.assert_array_equal(total, label_map)
-
-
-def test_labels_that_are_not_those_of_the_segmentation_are_an_error():
-    with pytest.raises(ValueError, match="expected those of the segmentation: cat, grass, sky, boat"):
-        segmentation_of(np.ones((2, 2), np.int32)).to_coco(labels=["cat", "dog"])

@@ -1,4 +1,4 @@
-"""Exports of one picture: polygons and panoptic PNGs decode to the map that they were made of."""
+"""Exports of one image: polygons and panoptic PNGs decode to the map that they were made of."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skimage.measure import label as label_components
 from test_fusion_coco import LABEL_MAPS, NAMES, segmentation_of
 
 from fusion.formats.palette import label_colors
-from fusion.formats.panoptic import MAX_ID, panoptic_png, read_ids, renumber
+from fusion.formats.panoptic import MAX_ID, panoptic_png
 from fusion.formats.polygons import outlines
 from fusion.formats.semantic import semantic_png
 from ovseg import Label
@@ -52,12 +52,12 @@ def test_a_ring_of_literal_pixels():
 @given(LABEL_MAPS, st.booleans(), st.integers(1, 10_000))
 def test_a_label_map_survives_panoptic_and_agrees_with_instances(label_map, stuff, first_id):
     labels = [Label(name, stuff=stuff) for name in NAMES]
-    segmentation = segmentation_of(label_map)
-    entry, png = segmentation.to_panoptic(7, "a.png", first_id, labels)
-    coco = segmentation.to_coco(7, "a.jpg", first_id, labels)
-    with Image.open(io.BytesIO(png)) as picture:
-        assert (picture.mode, picture.size) == ("RGB", label_map.shape[::-1])
-        ids = np.asarray(picture, np.int64) @ (1, 256, 65536)
+    segmentation = segmentation_of(label_map, labels)
+    entry, png = segmentation.to_panoptic(7, "a.png", first_id)
+    coco = segmentation.to_coco(7, "a.jpg", first_id)
+    with Image.open(io.BytesIO(png)) as image:
+        assert (image.mode, image.size) == ("RGB", label_map.shape[::-1])
+        ids = np.asarray(image, np.int64) @ (1, 256, 65536)
     assert (entry["image_id"], entry["file_name"]) == (7, "a.png")
     decoded = np.zeros_like(label_map)
     for segment, annotation in zip(entry["segments_info"], coco["annotations"], strict=True):
@@ -66,29 +66,9 @@ def test_a_label_map_survives_panoptic_and_agrees_with_instances(label_map, stuf
         assert segment["area"] == (ids == segment["id"]).sum()
         decoded[ids == segment["id"]] = segment["category_id"]
     np.testing.assert_array_equal(decoded, label_map)
-    with Image.open(io.BytesIO(semantic_png(segmentation.label_map, label_colors(labels)))) as picture:
-        np.testing.assert_array_equal(picture, label_map)
+    with Image.open(io.BytesIO(semantic_png(segmentation.label_map, label_colors(labels)))) as image:
+        np.testing.assert_array_equal(image, label_map)
     assert set(np.unique(ids)) - {0} == {segment["id"] for segment in entry["segments_info"]}
-
-
-def test_a_panoptic_file_is_renumbered_once(tmp_path):
-    id_map = np.array([[0, 1], [2, 2]], np.int32)
-    path = tmp_path / "a.png"
-    path.write_bytes(panoptic_png(id_map))
-    renumber(path, 70_000)
-    assert path.read_bytes() == panoptic_png(id_map, 70_000)
-    np.testing.assert_array_equal(read_ids(path), [[0, 70_000], [70_001, 70_001]])
-    before = path.stat().st_mtime_ns
-    renumber(path, 70_000)
-    assert path.stat().st_mtime_ns == before
-    with Image.open(path) as picture:
-        picture.load()
-        Image.fromarray(np.asarray(picture)).save(path)  # as another program does, without our note
-    renumber(path, 5)
-    assert path.read_bytes() == panoptic_png(id_map, 5)
-    path.write_bytes(panoptic_png(np.zeros((1, 2), np.int32)))
-    renumber(path, 9)
-    np.testing.assert_array_equal(read_ids(path), [[0, 0]])
 
 
 def test_ids_beyond_three_bytes_are_refused():

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fusion.step.overlap import contingency, mean_scores, rank_labels
+from fusion.step.overlap import mean_scores, rank_labels
+from ground.label_maps import contingency
 
 MAPS = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(
     lambda shape: st.tuples(

@@ -80,8 +80,9 @@ def test_a_hundred_labels_stay_inside_the_picture():
 
 def test_result_draws_itself():
     label_map = np.array([[0, 1], [0, 1]])
-    result = fuse(masks_of(label_map), coarse_of(label_map))
-    painted = result.overlay(Image.new("L", (2, 2)), labels=["cat", Label("grass", color=(9, 8, 7)), "sky"])
+    labels = ("cat", Label("grass", color=(9, 8, 7)), "sky")
+    result = fuse(masks_of(label_map), coarse_of(label_map, labels=labels))
+    painted = result.overlay(Image.new("L", (2, 2)))
     assert painted[0, 1].tolist() == [9, 8, 7]
     with pytest.raises(ValueError, match=r"\(3, 3\)"):
         result.overlay(np.zeros((3, 3, 3), np.uint8))

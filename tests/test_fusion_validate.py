@@ -22,39 +22,43 @@ from tiny_fusion import coarse_of, masks_of
 from fusion.models.presets import Preset, load_preset
 from fusion.runs.batch import plan_run, run_batch
 from fusion.runs.jobs import segment_job
+from fusion.runs.spec import RunSpec
 from fusion.validate import Fault, validate
 from ovseg import Label
 
 INSTANCES, RESULTS, PANOPTIC, RUN = JSON = ("instances.json", "results.json", "panoptic.json", "run.json")
 LABELS = (Label("cat"), Label("grass", stuff=True, color=(1, 200, 3)), Label("sky"))
-WALL = (Label("wall"),)  # a background word
-# Pictures of 4 x 4 cells, a letter being the index of a label, "." the background word. In "a": two cats, one with a
+WALL = (Label("wall"),)  # a background label
+# Images of 4 x 4 cells, a digit being the index of a label, "." the background label. In "a": two cats, one with a
 # hole of sky in it; grass in two parts.
-PICTURES = {
+CELLS = {
     "a.png": ["0001", "0200", "0001", "....", "0..."],
     "b.png": ["....", "....", "....", "...."],
     "sub/a.png": ["22", "12"],
 }
 
 
-class Words:
+class RedIsTheLabel:
     """Stands for the open-vocabulary segmenter: the red of a pixel is the index of its label."""
 
     def encode_labels(self, labels, background=()):
         return None
 
     def segment(self, image, labels, background=(), text_embeddings=None):
-        names, others = (tuple(label.name for label in some) for some in (labels, background))
-        return coarse_of(image[..., 0], (*names, *others), others)
+        return coarse_of(image[..., 0], (*labels, *background), tuple(label.name for label in background))
 
 
 @dataclass
 class RedAndGreen:
-    """A segmenter that reads its answers from the picture: the green of a pixel is the index of its mask."""
+    """A segmenter that reads its answers from the image: the green of a pixel is the index of its mask."""
 
     preset: Preset
     masks: str = "grid"
-    ovseg = Words()
+    ovseg = RedIsTheLabel()
+
+    @property
+    def fusion(self):
+        return self.preset.fusion
 
     def make_masks(self, image, coarse, seed):
         return masks_of(image[..., 1])
@@ -71,14 +75,14 @@ def paint(path: Path, rows: list[str], other: int) -> None:
 
 
 def make(folder: Path, labels=LABELS, *, masks="grid", segmentation="rle", stop_after: int | None = None) -> Path:
-    """A folder that the real writers made of PICTURES, and of one file that is no picture."""
-    paths = [folder / "photos" / name for name in (*PICTURES, "torn.jpg")]
+    """A folder that the real writers made of CELLS, and of one file that is no image."""
+    paths = [folder / "photos" / name for name in (*CELLS, "torn.jpg")]
     for path in paths[:-1]:
-        paint(path, PICTURES[path.relative_to(folder / "photos").as_posix()], other=len(labels) % 256)
-    paths[-1].write_text("no picture")
+        paint(path, CELLS[path.relative_to(folder / "photos").as_posix()], other=len(labels) % 256)
+    paths[-1].write_text("no image")
     output = folder / "out"
-    segmenter = RedAndGreen(load_preset("sd15", ["fusion.min_area=0"]), masks)
-    job = segment_job(segmenter, output, labels, WALL, segmentation=segmentation)
+    spec = RunSpec(load_preset("sd15", ["fusion.min_area=0"]), labels, WALL, masks, segmentation)
+    job = segment_job(RedAndGreen(spec.preset, masks), output, spec)
     files = plan_run(paths, output, job.config_hash, overwrite=False)
     done = []
     for entry in run_batch(files, output, job, stop=lambda: stop_after is not None and len(done) >= stop_after):
@@ -108,7 +112,7 @@ def test_what_the_writers_make_is_valid(good, kind):
     found = [(a["image_id"], a["category_id"]) for a in instances["annotations"]]
     assert found == [(1, 1), (1, 1), (1, 2), (1, 3), (3, 2), (3, 3)]
     assert {type(a["segmentation"]) for a in instances["annotations"]} == {dict if kind == "rle" else list}
-    assert {a["runner_up"] for a in instances["annotations"]} > {None}
+    assert {a["evidence"]["runner_up"] for a in instances["annotations"]} > {None}
 
 
 def test_holes_are_in_the_polygons(good):
@@ -139,7 +143,7 @@ def test_a_run_that_was_stopped_is_valid(tmp_path, stop_after, done):
 
 
 def test_more_labels_than_a_palette_holds(tmp_path):
-    output = make(tmp_path, [*LABELS, *(Label(f"word {number}") for number in range(260))])
+    output = make(tmp_path, [*LABELS, *(Label(f"label {number}") for number in range(260))])
     assert Image.open(output / "semantic" / "a.png").mode.startswith("I")
     assert list(validate(output)) == []
     redraw(output / "semantic" / "a.png", lambda pixels: pixels.astype(np.uint8))
@@ -178,8 +182,8 @@ def change(folder, file, place, to):
 
 def redraw(path, alter):
     """Save a PNG with other pixels, in the mode that these are of, with the palette that it had."""
-    with Image.open(path) as picture:
-        palette, pixels = picture.getpalette(), alter(np.array(picture))
+    with Image.open(path) as image:
+        palette, pixels = image.getpalette(), alter(np.array(image))
     altered = Image.fromarray(pixels)
     if palette:
         altered.putpalette(palette)
@@ -198,42 +202,57 @@ def flipped(code, pixel=0):
     return {"size": code["size"], "counts": rle_codec.encode(mask)["counts"].decode()}
 
 
-A, B, S = "annotations.0", "annotations.0.segmentation", "annotations.0.segments_info"
+A, E = "annotations.0", "annotations.0.evidence"
+B, S = "annotations.0.segmentation", "annotations.0.segments_info"
 # what is done to one value → (its file, its place, what it becomes, what is said of that file)
 CHANGES = {
     "area + 1": (INSTANCES, f"{A}.area", lambda area: area + 1, "annotation 1: area is .*, expected .* decoded mask"),
-    "area negative": (INSTANCES, f"{A}.area", -4, "annotation 1: area is -4, expected a whole number from 0"),
+    "area negative": (
+        INSTANCES,
+        f"{A}.area",
+        -4,
+        "annotation 1: area is -4, expected a number greater than or equal to 0",
+    ),
     "area huge": (INSTANCES, f"{A}.area", 10**400, "area is 1000"),
-    "area text": (INSTANCES, f"{A}.area", "12", "area is '12', expected a whole number"),
+    "area text": (INSTANCES, f"{A}.area", "12", "area is '12', expected a valid integer"),
     "bbox shifted": (INSTANCES, f"{A}.bbox", lambda box: [box[0] + 1, *box[1:]], "1: bbox is .* decoded mask"),
-    "bbox short": (INSTANCES, f"{A}.bbox", [1, 2, 3], r"bbox is \[1, 2, 3\], expected a list of 4 × a number"),
-    "bbox of nan": (INSTANCES, f"{A}.bbox", [np.nan] * 4, "bbox is .*nan, .* decoded mask"),
-    "id twice": (INSTANCES, "annotations.1.id", 1, "ids of annotations: 1 at place 2, expected 2"),
-    "id text": (INSTANCES, f"{A}.id", "1", "annotation 1: id is '1', expected a whole number"),
-    "id huge": (INSTANCES, f"{A}.id", 2**40, f"annotation 1: id is {2**40}, expected a whole number up to"),
-    "id of an image": (INSTANCES, "images.0.id", 7, "ids of images: 7 at place 1, expected 1"),
+    "bbox short": (
+        INSTANCES,
+        f"{A}.bbox",
+        [1, 2, 3],
+        r"bbox is \[1, 2, 3\]: List should have at least 4 items",
+    ),
+    "bbox of nan": (INSTANCES, f"{A}.bbox", [np.nan] * 4, r"bbox\[0\] is nan, expected a valid integer"),
+    "id twice": (INSTANCES, "annotations.1.id", 1, "annotations: id 1 is there 2 times, expected once"),
+    "id text": (INSTANCES, f"{A}.id", "1", "annotation 1: id is '1', expected a valid integer"),
+    "id huge": (INSTANCES, f"{A}.id", 2**40, f"annotation 1: id is {2**40}, expected a number less than or equal to"),
+    "id of an image": (INSTANCES, "images.0.id", 7, "image_id is 1, expected an id of images"),
     "id of a category": (INSTANCES, "categories.0.id", 9, "ids of categories: 9 at place 1, expected 1"),
     "category unknown": (INSTANCES, f"{A}.category_id", 99, "category_id is 99, expected an id of categories"),
     "image unknown": (INSTANCES, f"{A}.image_id", 99, "image_id is 99, expected an id of images"),
     "iscrowd": (INSTANCES, f"{A}.iscrowd", 1, "iscrowd is 1, expected 0"),
-    "score nan": (INSTANCES, f"{A}.score", np.nan, "score is nan, expected 0 to 1"),
+    "score nan": (INSTANCES, f"{E}.score", np.nan, "evidence.score is nan, expected a"),
     "nan anywhere": (INSTANCES, "info.version", np.nan, "holds NaN, which is no JSON"),
-    "score 2": (INSTANCES, f"{A}.score", 2.0, "score is 2.0, expected 0 to 1"),
-    "share -1": (INSTANCES, f"{A}.share", -1, "share is -1, expected 0 to 1"),
-    "margin -2": (INSTANCES, f"{A}.margin", -2, "margin is -2, expected -1 to 1"),
+    "score 2": (INSTANCES, f"{E}.score", 2.0, "evidence.score is 2.0, expected a number less than or equal to 1"),
+    "share -1": (INSTANCES, f"{E}.share", -1, "evidence.share is -1, expected a number greater than or equal to 0"),
+    "margin -2": (INSTANCES, f"{E}.margin", -2, "evidence.margin is -2, expected a number greater than or equal to -1"),
     "runner-up": (
         INSTANCES,
-        f"{A}.runner_up",
+        f"{E}.runner_up",
         "dog",
-        "runner_up is 'dog', expected a label, a background word or null",
+        "runner_up is 'dog', expected a label or null",
     ),
     "info gone": (INSTANCES, "info", GONE, "the document has no info"),
     "licenses gone": (INSTANCES, "licenses", GONE, "the document has no licenses"),
-    "field gone": (INSTANCES, f"{A}.margin", GONE, "annotation 1 has no margin"),
-    "annotation gone": (INSTANCES, A, GONE, "ids of annotations: 2 at place 1, expected 1"),
+    "field gone": (INSTANCES, f"{E}.margin", GONE, "annotation 1 has no evidence.margin"),
     "annotation null": (INSTANCES, A, None, "annotation 1 is None, expected an object"),
-    "annotations an object": (INSTANCES, "annotations", {}, "annotations is {}, expected a list"),
-    "width negative": (INSTANCES, "images.0.width", -1, "image 1: width is -1, expected a whole number"),
+    "annotations an object": (INSTANCES, "annotations", {}, "annotations is {}, expected a valid list"),
+    "width negative": (
+        INSTANCES,
+        "images.0.width",
+        -1,
+        "image 1: width is -1, expected a number greater than or equal to 1",
+    ),
     "width huge": (INSTANCES, "images.0.width", 2**30, "image a .* too many to look at"),
     "category twice": (INSTANCES, "categories.0.name", "sky", "categories: name 'sky' is there 2 times"),
     "counts a list": (INSTANCES, f"{B}.counts", [3, 4], r"RLE counts are \[3, 4\], expected text"),
@@ -246,8 +265,13 @@ CHANGES = {
     "rle flipped": (INSTANCES, B, flipped, r"annotation 1: area is \d+, expected \d+, the px of the decoded mask"),
     "polygon among rle": (INSTANCES, B, [[0, 0, 4, 0, 4, 4]], "annotation 1 is no rle"),
     "result gone": (RESULTS, "0", GONE, "holds 5 entries, expected 6, one per annotation"),
-    "result's score": (RESULTS, "0.score", 0.123, "entry 1: score is 0.123, expected .* as in instances.json"),
-    "result's score 2": (RESULTS, "0.score", 2, "entry 1: score is 2, expected 0 to 1"),
+    "result's score": (
+        RESULTS,
+        "0.score",
+        0.123,
+        "entry 1: score is 0.123, expected .* as in the evidence in instances.json",
+    ),
+    "result's score 2": (RESULTS, "0.score", 2, "entry 1: score is 2, expected a number less than or equal to 1"),
     "result's area": (RESULTS, "0.area", 3, "1: area is 3, expected .* decoded mask"),
     "result's bbox": (RESULTS, "0.bbox", [0] * 4, r"entry 1: bbox is \[0, 0, 0, 0\], expected .* as in instances.json"),
     "result's mask": (RESULTS, "0.segmentation", flipped, "entry 1: segmentation is .* as in instances.json"),
@@ -261,11 +285,16 @@ CHANGES = {
     "segment's area": (PANOPTIC, f"{S}.0.area", 3, "segment 1: area is 3, expected .* px in panoptic/a.png"),
     "segment's category": (PANOPTIC, f"{S}.0.category_id", 3, "segment 1: category_id is 3, expected 1"),
     "segment's bbox": (PANOPTIC, f"{S}.0.bbox", [0] * 4, "segment 1: bbox is .* as in instances.json"),
-    "segment a list": (PANOPTIC, f"{S}.0", [], r"annotation 1: segment 1 is \[\], expected an object"),
+    "segment a list": (
+        PANOPTIC,
+        f"{S}.0",
+        [],
+        r"annotation 1: segments_info\[0\] is \[\], expected a valid dictionary",
+    ),
     "color elsewhere": (PANOPTIC, "categories.1.color", [0, 0, 0], "categories, against instances.json: .* at place 2"),
     "entry gone": (PANOPTIC, "annotations.1", GONE, "image_ids of annotations: 3 at place 2, expected 2"),
     "entry's file": (PANOPTIC, f"{A}.file_name", "b.png", "image 1: file_name is 'b.png', expected a.png"),
-    "status": (RUN, "images.0.status", "skipped", "a.png: status is 'skipped', expected done, failed or pending"),
+    "status": (RUN, "images.0.status", "skipped", "status is 'skipped', expected 'done', 'failed' or 'pending'"),
     "done is pending": (
         RUN,
         "images.0.status",
@@ -281,16 +310,16 @@ CHANGES = {
         "images that are done, .*: 'z.png' at place 1, expected 'a.png'",
     ),
     "name twice": (RUN, "images.0.name", "b", "images: name 'b' is there 2 times"),
-    "name of elsewhere": (RUN, "images.0.name", "../a", r"image 1: name is '\.\./a', expected the name of a file"),
-    "name of no file": (RUN, "images.0.name", "\ud800", "image 1: name is .*ud800"),
+    "name of elsewhere": (RUN, "images.0.name", "../a", r"images\[0\].name is '\.\./a', expected the name of a file"),
+    "name of no file": (RUN, "images.0.name", "\ud800", "name is .*ud800"),
     "labels": (
         RUN,
-        "labels.0",
+        "labels.0.name",
         "dog",
         "labels, against categories of instances.json: 'dog' at place 1, expected 'cat'",
     ),
     "source of masks": (RUN, "masks", "sam", "masks is 'sam', expected one of emerdiff, naive, slic, grid, none"),
-    "no hash": (RUN, "config_hash", "abc", "config_hash is 'abc', expected a SHA-256"),
+    "no hash": (RUN, "config_hash", "abc", "config_hash is 'abc': String should match pattern"),
 }
 
 
@@ -312,6 +341,10 @@ def ids_from_0(folder):
     with edited(folder / INSTANCES) as content:
         for annotation in content["annotations"]:
             annotation["id"] -= 1
+
+
+def without_annotation(folder):
+    change(folder, INSTANCES, A, GONE)
 
 
 def without_image(folder):
@@ -346,16 +379,16 @@ def shrink(path):
 
 
 def recolor(path):
-    with Image.open(path) as picture:
-        palette = picture.getpalette()
+    with Image.open(path) as image:
+        palette = image.getpalette()
         palette[4] ^= 1
-        picture.putpalette(palette)
-        picture.save(path)
+        image.putpalette(palette)
+        image.save(path)
 
 
 def without_palette(path):
-    with Image.open(path) as picture:
-        pixels = np.array(picture)
+    with Image.open(path) as image:
+        pixels = np.array(image)
     Image.fromarray(pixels).save(path)
 
 
@@ -389,23 +422,32 @@ FILE_DAMAGES = {
     "overlay cut": (cut, "overlays/a.png", "cannot be decoded"),
     "overlay shrunk": (shrink, "overlays/a.png", "has 16 x 14 px, expected 16 x 15"),
     "overlay a jpeg": (lambda path: Image.open(path).save(path, format="JPEG"), "overlays/a.png", "cannot be decoded"),
+    "record gone": (Path.unlink, "annotations/a.json", "missing"),
+    "record cut": (cut, "annotations/a.json", "cannot be read"),
+    "record of another": (
+        lambda path: shutil.copy(path.with_name("b.json"), path),
+        "annotations/a.json",
+        "regions, against annotations of instances.json",
+    ),
+    "stray record": (Path.touch, "annotations/c.json", "belongs to no image of run.json"),
     "masks gone": (Path.unlink, "masks/a.npz", "missing"),
     "masks cut": (cut, "masks/a.npz", "cannot be loaded"),
     "masks of another": (masks_of(np.zeros((5, 7), np.int32)).save, "masks/a.npz", "has 7 x 5 px, expected 16 x 15"),
     "report gone": (Path.unlink, "report.html", "missing"),
-    "stray picture": (Path.touch, "semantic/c.png", "belongs to no image of run.json"),
+    "stray image": (Path.touch, "semantic/c.png", "belongs to no image of run.json"),
     "stray file": (Path.touch, "panoptic/notes.txt", "belongs to no image of run.json"),
     "half a document": (Path.touch, "instances.json.part", "left unfinished"),
-    "half a picture": (Path.touch, "overlays/a.png.part", "left unfinished"),
+    "half an image": (Path.touch, "overlays/a.png.part", "left unfinished"),
     "journal of another": (replace_journal, "journal.jsonl", "config_hash is 'other', expected that of run.json"),
     "journal cut": (lambda path: path.write_text("{"), "journal.jsonl", "its first line cannot be read"),
 }
 # what is done to the folder → (how, the file that is at fault, what is said of it)
 FOLDER_DAMAGES = {
-    "ids from 0": (ids_from_0, INSTANCES, "ids of annotations: 0 at place 1, expected 1"),
+    "ids from 0": (ids_from_0, INSTANCES, "annotation 1: id is 0, expected a number greater than or equal to 1"),
+    "annotation gone": (without_annotation, RESULTS, "holds 6 entries, expected 5, one per annotation"),
     "overlap": (overlap, INSTANCES, "annotation 2: .* as to annotation 1; expected no overlap"),
     "rle flipped everywhere": (flip_rle_everywhere, PNG, "1 px differ from the masks of the annotations"),
-    "image gone": (without_image, INSTANCES, "ids of images: 3 at place 2, expected 2"),
+    "image gone": (without_image, PANOPTIC, "image_ids of annotations: 2 at place 2, expected 3"),
     "image gone, says run": (without_image, RUN, "images that are done, .*: 'b.png' at place 2, expected 'sub/a.png'"),
     "results swapped": (swap_results, RESULTS, "entry 1: category_id is .* as in instances.json"),
     "image higher": (higher, "semantic/a.png", "has 16 x 15 px, expected 16 x 16"),
@@ -545,10 +587,12 @@ def test_changed_values_are_no_traceback(scratch, name, data):
         assert_faults(validate(scratch))
 
 
-@pytest.mark.parametrize("path", ["panoptic/a.png", "semantic/a.png", "overlays/a.png", "masks/a.npz"])
+@pytest.mark.parametrize(
+    "path", ["panoptic/a.png", "semantic/a.png", "overlays/a.png", "masks/a.npz", "annotations/a.json"]
+)
 @given(data=st.data())
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))
-def test_changed_pictures_and_masks_are_no_traceback(scratch, path, data):
+def test_changed_images_masks_and_records_are_no_traceback(scratch, path, data):
     with repaired(scratch / path) as whole:
         damaged = bytearray(whole)
         damaged[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
@@ -583,7 +627,7 @@ def test_a_hundred_faults_are_shown_and_the_rest_is_counted(folder, capsys):
     assert (len(lines), lines[-1]) == (101, "... and 30 more")
 
 
-def test_large_pictures_are_looked_at_on_request(folder, capsys):
+def test_large_images_are_looked_at_on_request(folder, capsys):
     assert emerseg("validate", folder, "--max-megapixels", "0.0001") == 1
     assert "--max-megapixels allows more" in capsys.readouterr().out
     assert emerseg("validate", folder) == 0

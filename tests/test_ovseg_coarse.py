@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ovseg import CoarseMap
 from ovseg.coarse import argmax_map
+from ovseg.labels import Label
 
 
 def coarse_map(logits: NDArray[np.float32], size_hw: tuple[int, int], **fields: Any) -> CoarseMap:
@@ -89,10 +90,10 @@ def test_many_labels_on_a_large_picture_take_the_memory_of_a_few_planes() -> Non
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"labels": ("one",)}, r"have the shapes \(1, \(3, 2, 4\)"),
+        ({"labels": (Label("one"),)}, r"have the shapes \(1, \(3, 2, 4\)"),
         ({"embeddings": np.zeros((5, 4, 2), np.float32)}, "do not|shapes"),
         ({"text_embeddings": np.zeros((3, 6), np.float32)}, "shapes"),
-        ({"background": ("sky",)}, "background .* must be among the labels"),
+        ({"background": (Label("sky"),)}, "background is sky, expected labels of the map"),
     ],
 )
 def test_fields_that_do_not_fit_are_refused(fields: dict[str, Any], message: str) -> None:

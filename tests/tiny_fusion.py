@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 
 from emerdiff import Masks
-from ovseg import CoarseMap
+from ovseg import CoarseMap, Label
 
 
 def masks_of(label_map: list[list[int]] | np.ndarray, num_masks: int | None = None) -> Masks:
@@ -20,7 +20,7 @@ def masks_of(label_map: list[list[int]] | np.ndarray, num_masks: int | None = No
 
 def coarse_of(
     label_map: list[list[int]] | np.ndarray,
-    labels: tuple[str, ...] = ("cat", "grass", "sky"),
+    labels: tuple[str | Label, ...] = ("cat", "grass", "sky"),
     background: tuple[str, ...] = (),
     sharpness: float | np.ndarray = 4.0,
 ) -> CoarseMap:
@@ -30,18 +30,19 @@ def coarse_of(
     """
     label_map = np.asarray(label_map, np.int32)
     one_hot = (label_map == np.arange(len(labels))[:, None, None]).astype(np.float32)  # L x H x W
+    named = tuple(label if isinstance(label, Label) else Label(label) for label in labels)
     return CoarseMap(
-        labels=labels,
+        labels=named,
         label_map=label_map,
         logits=(one_hot * sharpness).astype(np.float32),
         embeddings=one_hot,
         text_embeddings=np.eye(len(labels), dtype=np.float32),
-        background=background,
+        background=tuple(label for label in named if label.name in background),
     )
 
 
 def save_preset(folder: Path, layout: str = "mini") -> Path:
-    """Write tiny models and a preset of them into `folder`; the path of the preset. A picture takes about 0.2 s.
+    """Write tiny models and a preset of them into `folder`; the path of the preset. An image takes about 0.2 s.
 
     `layout` is one of `tiny_emerdiff.UNETS`; CLIP is shaped as open_clip's ViT-B-16.
     """

@@ -52,7 +52,7 @@ def _fail(message: str, code: int = 2) -> int:
 
 app = typer.Typer(
     cls=_OneLineErrors,
-    help="Open-vocabulary segmentation: pictures and words in, labelled masks and COCO annotations out.",
+    help="Open-vocabulary segmentation: images and labels in, labelled masks and COCO annotations out.",
     invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -112,17 +112,17 @@ def presets() -> None:
 
 @app.command()
 def labels(
-    file: Annotated[str, typer.Argument(help="A label file (.txt, .yaml) or comma-separated words.")],
+    file: Annotated[str, typer.Argument(help="A label file (.txt, .yaml) or comma-separated labels.")],
 ) -> None:
     """Show how a label file is read: category ids, names, synonyms, stuff or thing, colours."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    from fusion.cli.words import read_words
+    from fusion.cli.labels import labels_of
     from fusion.formats.palette import label_colors
 
-    read = read_words(file)
+    read = labels_of(file)
     table = Table("id", "name", "synonyms", "kind", "colour")
     for index, (label, color) in enumerate(zip(read, label_colors(read), strict=True), start=1):
         hexadecimal = "#{:02x}{:02x}{:02x}".format(*color)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from types import FrameType
 
-    from fusion.runs.journal import Entry
+    from fusion.runs.batch import Outcome
 
 PACKAGES = ("emerdiff", "ovseg", "fusion")
 
@@ -43,18 +43,18 @@ def set_up_output(*, verbose: bool, progress_bars: bool = False) -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def run_to_end(start: Callable[..., Generator[Entry, None, None]], total: int, *, quiet: bool) -> int:
-    """Take all entries of a run, show them, and return the exit code: 0 all done, 1 some failed, 130 interrupted.
+def run_to_end(start: Callable[..., Generator[Outcome, None, None]], total: int, *, quiet: bool) -> int:
+    """Take all outcomes of a run, show them, and return the exit code: 0 all done, 1 some failed, 130 interrupted.
 
-    `start(stop=…)` begins the run, which `stop()` ends after the picture in hand: that is what Ctrl-C does; a second
+    `start(stop=…)` begins the run, which `stop()` ends after the image in hand: that is what Ctrl-C does; a second
     one ends it at once. Failures are named with their reason even if `quiet`.
     """
     counts: Counter[str] = Counter()
     shown = _with_bar if sys.stderr.isatty() and not quiet else _with_lines
     with _interruptible() as interrupted:
         try:
-            with closing(start(stop=interrupted.is_set)) as entries:  # writes what is about all images, come what may
-                for _ in shown(_counted(entries, counts), total, quiet):
+            with closing(start(stop=interrupted.is_set)) as outcomes:  # closing writes what is about all images
+                for _ in shown(_counted(outcomes, counts), total, quiet):
                     pass
         except KeyboardInterrupt:
             interrupted.set()
@@ -75,7 +75,7 @@ def _interruptible() -> Iterator[Event]:
         if event.is_set():
             signal.default_int_handler(signal_number, frame)
         event.set()
-        print("finishing the picture in hand; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        print("finishing the image in hand; Ctrl-C again stops at once", file=sys.stderr, flush=True)
 
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield event
@@ -87,10 +87,10 @@ def _interruptible() -> Iterator[Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _counted(entries: Iterator[Entry], counts: Counter[str]) -> Iterator[Entry]:
-    for entry in entries:
-        counts[entry.status] += 1
-        yield entry
+def _counted(outcomes: Iterator[Outcome], counts: Counter[str]) -> Iterator[Outcome]:
+    for outcome in outcomes:
+        counts[outcome.status] += 1
+        yield outcome
 
 
 def percent(share: float | None) -> str:
@@ -98,27 +98,27 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
 
 
-def _with_lines(entries: Iterator[Entry], total: int, quiet: bool) -> Iterator[Entry]:
+def _with_lines(outcomes: Iterator[Outcome], total: int, quiet: bool) -> Iterator[Outcome]:
     worked, began = 0, time.monotonic()
-    for number, entry in enumerate(entries, start=1):
-        worked += entry.status != "skipped"
-        if entry.status == "failed":
-            print(f"failed: {entry.source}: {entry.reason}", file=sys.stderr)
+    for number, outcome in enumerate(outcomes, start=1):
+        worked += outcome.status != "skipped"
+        if outcome.status == "failed":
+            print(f"failed: {outcome.source}: {outcome.reason}", file=sys.stderr)
         elif not quiet:
             rest = _pace(worked, time.monotonic() - began, total - number)
-            print(f"[{number}/{total}] {_line(entry)}{rest}", file=sys.stderr, flush=True)
-        yield entry
+            print(f"[{number}/{total}] {_line(outcome)}{rest}", file=sys.stderr, flush=True)
+        yield outcome
 
 
 def _pace(worked: int, seconds: float, left: int) -> str:
-    """ ", 12.3 pictures/min, 0:05:10 left" once there is a picture to tell it from and one to come."""
+    """ ", 12.3 images/min, 0:05:10 left" once there is an image to tell it from and one to come."""
     if not worked or not left or seconds <= 0:
         return ""
     remaining = timedelta(seconds=round(left * seconds / worked))
-    return f", {60 * worked / seconds:.1f} pictures/min, {remaining} left"
+    return f", {60 * worked / seconds:.1f} images/min, {remaining} left"
 
 
-def _with_bar(entries: Iterator[Entry], total: int, quiet: bool) -> Iterator[Entry]:
+def _with_bar(outcomes: Iterator[Outcome], total: int, quiet: bool) -> Iterator[Outcome]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import (
@@ -140,17 +140,18 @@ def _with_bar(entries: Iterator[Entry], total: int, quiet: bool) -> Iterator[Ent
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=total, pace="")
         worked, began = 0, time.monotonic()
-        for entry in entries:
-            worked += entry.status != "skipped"
-            if entry.status == "failed":
-                progress.console.print(f"failed: {entry.source}: {entry.reason}", markup=False, highlight=False)
+        for outcome in outcomes:
+            worked += outcome.status != "skipped"
+            if outcome.status == "failed":
+                progress.console.print(f"failed: {outcome.source}: {outcome.reason}", markup=False, highlight=False)
             pace = f"{60 * worked / (time.monotonic() - began):.1f}/min  " if worked else ""
-            progress.update(task, advance=1, description=escape(entry.name), pace=pace)
-            yield entry
+            progress.update(task, advance=1, description=escape(outcome.name), pace=pace)
+            yield outcome
 
 
-def _line(entry: Entry) -> str:
-    return f"{entry.name}: finished before" if entry.status == "skipped" else f"{entry.name}: {entry.seconds:.1f} s"
+def _line(outcome: Outcome) -> str:
+    what = "finished before" if outcome.status == "skipped" else f"{outcome.seconds:.1f} s"
+    return f"{outcome.name}: {what}"
 
 
 def _summary(counts: Counter[str]) -> str:

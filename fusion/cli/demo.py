@@ -24,10 +24,12 @@ def show_demo(output: Path, *, device: str, dtype: str, quiet: bool) -> None:
     from fusion.models.segmenter import Segmenter
     from fusion.runs.batch import locked, plan_run, run_batch
     from fusion.runs.jobs import segment_job
+    from fusion.runs.spec import RunSpec
 
     segmenter = Segmenter.from_preset(PRESET, device=device, dtype=dtype)
     scenes = save_scenes(output.absolute() / "scenes")
-    job = segment_job(segmenter, output, demo_labels(), dtype=dtype)
+    spec = RunSpec(segmenter.preset, demo_labels(), dtype=dtype)
+    job = segment_job(segmenter, output, spec)
     with locked(output):
         files = plan_run(scenes, output, job.config_hash, overwrite=True)
         code = run_to_end(partial(run_batch, files, output, job, overwrite=True), len(files), quiet=quiet)
@@ -45,7 +47,7 @@ def _print_scores(rows: Sequence[Row], count: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(f"{count} scenes, all words of the toy world at once")
+    table = Table(f"{count} scenes, all labels of the toy world at once")
     table.add_column("label mIoU", justify="right")
     table.add_column("mask bound mIoU", justify="right")
     for source, name in _NAMES.items():

@@ -24,7 +24,7 @@ def evaluate(
         typer.Option(
             "--root",
             help="Where it is. toy: a range of seeds FIRST:END. pictures: a folder DIR/labels with names.txt and label "
-            "maps, the pictures in DIR/images; every tenth of them: DIR/labels:0::10.",
+            "maps, the images in DIR/images; every tenth of them: DIR/labels:0::10.",
         ),
     ],
     preset: Annotated[
@@ -60,7 +60,7 @@ def evaluate(
         typer.Option(
             "--protocol",
             callback=options.several_of("fusion.step.config", "PROTOCOLS"),
-            help="Comma-separated: open (words in, mIoU out), bound (quality of the masks alone).",
+            help="Comma-separated: open (labels in, mIoU out), bound (quality of the masks alone).",
         ),
     ] = "open,bound",
     clusters: options.Clusters = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,7 +50,6 @@ Inputs = Annotated[
         show_default=False,
     ),
 ]
-MEGAPIXELS = 180.0  # Pillow's own guard, about
 Output = Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the results.")]
 PresetName = Annotated[str, typer.Option("--preset", help="A preset's name (see `emerseg presets`) or YAML file.")]
 Masks = Annotated[
@@ -61,7 +60,7 @@ Masks = Annotated[
         help="Where masks come from: emerdiff, naive, slic, grid, none (CLIP alone).",
     ),
 ]
-Clusters = Annotated[int | None, typer.Option("--clusters", min=1, help="Masks per picture (K).")]
+Clusters = Annotated[int | None, typer.Option("--clusters", min=1, help="Masks per image (K).")]
 Clip = Annotated[
     str | None,
     typer.Option(
@@ -97,20 +96,26 @@ Segmentation = Annotated[
     ),
 ]
 MaxMegapixels = Annotated[
-    float, typer.Option("--max-megapixels", min=0, help="Refuse pictures of more million pixels (decompression bombs).")
+    float | None,
+    typer.Option("--max-megapixels", min=0, help="Refuse images of more million pixels (bombs). Default: 180."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Trajectories of the diffusion model at once.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all that is random.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N pictures.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do finished pictures again.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the noise; the same seed gives the same result.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do finished images again.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any setting; may be given often."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print what the libraries say, too.")]
+
+
+def given(**settings: object) -> dict[str, Any]:
+    """Those options that were given, so that what was not keeps its default where that stands."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def overrides_of(given: list[str] | None, **settings: object) -> list[str]:

@@ -15,7 +15,7 @@ SHOWN = 100  # faults; the rest is counted
 
 def validate(
     folder: Annotated[Path, typer.Argument(help="The output folder of a run.", metavar="DIR")],
-    max_megapixels: options.MaxMegapixels = options.MEGAPIXELS,
+    max_megapixels: options.MaxMegapixels = None,
 ) -> None:
     """Check the output folder of `emerseg segment`: every file there, whole, and in agreement with all others.
 
@@ -28,7 +28,7 @@ def validate(
     from fusion.validate import validate as find_faults
     from ground.images import limit_pixels
 
-    limit_pixels(max_megapixels)
+    limit_pixels(**options.given(megapixels=max_megapixels))
     number = 0
     for number, fault in enumerate(find_faults(folder), start=1):
         if number <= SHOWN:

@@ -16,7 +16,7 @@ from fusion.evaluation.evaluate import Row, evaluate
 from fusion.formats.palette import label_colors
 from fusion.formats.render import draw_overlay
 from fusion.models.sources import coarse_masks, mask_maker
-from fusion.runs.outputs import output_file, write_picture
+from fusion.runs.outputs import output_file, write_png
 from fusion.step.config import NO_MASKS
 from fusion.step.pipeline import fuse
 from ground.images import read_image
@@ -37,13 +37,13 @@ _STUFF = {  # in colours that look like them
     "wheat": (226, 170, 40),
     "sky": (120, 196, 246),
 }
-_SCALE = 2  # of the pictures on a contact sheet
-_CAPTION = 36  # px, height of the line above the pictures of a contact sheet
+_SCALE = 2  # of the images on a contact sheet
+_CAPTION = 36  # px, height of the line above the images of a contact sheet
 _GAP = 8  # px between them
 
 
 def demo_labels() -> tuple[Label, ...]:
-    """All words of the toy world, its grounds and its sky as stuff."""
+    """All labels of the toy world, its grounds and its sky as stuff."""
     from toyworld import KINDS
 
     return tuple(Label(kind, stuff=kind in _STUFF, color=_STUFF.get(kind)) for kind in KINDS)
@@ -54,7 +54,7 @@ def save_scenes(folder: Path) -> list[Path]:
     paths = []
     for index, sample in enumerate(_samples(), start=1):
         paths.append(folder / f"scene-{index}.png")
-        write_picture(paths[-1], sample.image)
+        write_png(paths[-1], sample.image)
     return paths
 
 
@@ -71,29 +71,29 @@ def score_demo(segmenter: Segmenter, output: Path, scenes: Sequence[Path], seed:
 
 
 def write_sheets(segmenter: Segmenter, output: Path, scenes: Sequence[Path]) -> list[Path]:
-    """Contact sheets in `output`/sheets, one per scene: picture, truth, CLIP alone, EmerDiff + CLIP; their paths."""
+    """Contact sheets in `output`/sheets, one per scene: image, truth, CLIP alone, EmerDiff + CLIP; their paths."""
     labels = demo_labels()
     paths = []
     for scene, sample in zip(scenes, _samples(), strict=True):
         coarse = segmenter.ovseg.segment(sample.image, labels)
         alone = fuse(coarse_masks(coarse), coarse, segmenter.preset.fusion.for_masks(NO_MASKS))
-        with Image.open(output_file(output, "semantic", scene.stem)) as picture:
-            fused = np.array(picture, np.int32)
+        with Image.open(output_file(output, "semantic", scene.stem)) as semantic:
+            fused = np.array(semantic, np.int32)
         columns = [
-            ("picture", np.zeros_like(sample.truth)),
+            ("image", np.zeros_like(sample.truth)),
             ("truth", sample.truth),
             ("CLIP alone", alone.label_map),
             ("EmerDiff + CLIP", fused),
         ]
         paths.append(output / "sheets" / f"{scene.stem}.png")
-        write_picture(paths[-1], contact_sheet(sample.image, columns, labels))
+        write_png(paths[-1], contact_sheet(sample.image, columns, labels))
     return paths
 
 
 def contact_sheet(
     image: NDArray[np.uint8], columns: Sequence[tuple[str, NDArray[np.int32]]], labels: Sequence[Label]
 ) -> NDArray[np.uint8]:
-    """One picture (H, W, 3) under several label maps (H, W), side by side, each with its caption above it."""
+    """One image (H, W, 3) under several label maps (H, W), side by side, each with its caption above it."""
     height, width = image.shape[0] * _SCALE, image.shape[1] * _SCALE
     large = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
     sheet = Image.new("RGB", (len(columns) * (width + _GAP) + _GAP, _CAPTION + height + _GAP), "white")

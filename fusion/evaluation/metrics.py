@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.step.overlap import contingency
+from ground.label_maps import contingency
 
 UNKNOWN = -1  # in a true map: nobody said what is there
 

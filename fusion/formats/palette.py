@@ -9,15 +9,13 @@ from ovseg.labels import Label
 
 RGB = tuple[int, int, int]  # 0..255
 
-_GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))  # successive hues are far apart, however many follow
-_TONES = (
-    (0.72, 0.17),
-    (0.55, 0.19),
-    (0.86, 0.11),
-    (0.42, 0.12),
-)  # (lightness, chroma), used round after round
-_HUES_PER_TONE = 8  # at least 32 degrees apart
-_FIRST_HUE = 0.45  # radians; a warm red-orange
+# Successive hues are far apart, however many follow.
+_GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
+# (lightness, chroma), one after the other, each for so many hues, which are at least 32 degrees apart.
+_TONES = ((0.72, 0.17), (0.55, 0.19), (0.86, 0.11), (0.42, 0.12))
+_HUES_PER_TONE = 8
+# Radians; a warm red-orange.
+_FIRST_HUE = 0.45
 
 
 def palette(count: int) -> tuple[RGB, ...]:

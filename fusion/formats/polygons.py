@@ -6,31 +6,32 @@ A COCO polygon cannot hold a hole: holes are counted, and lost.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle_codec
 
+from fusion.formats.schema import Outline, Region
+
 # Steps along the sides of pixels with the inside on the right, as (dy, dx), each turned right from the one before.
-_STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # east, south, west, north
+# East, south, west, north.
+_STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 
-def add_outlines(annotations: Sequence[dict[str, Any]], id_map: NDArray[np.int32]) -> int:
-    """Give each annotation `outlines`: what replaces its RLE and area in a file of polygons; returns the holes lost.
+def region_outlines(regions: Sequence[Region], id_map: NDArray[np.int32]) -> tuple[list[Outline], int]:
+    """(what takes the place of each region's RLE and area in a file of polygons, the number of holes that are lost).
 
-    `id_map` (H, W): 0 = other, i = the pixels of annotations[i - 1]. The area is that of the polygons: with holes
-    filled.
+    `id_map` (H, W): 0 = other, i = the pixels of regions[i - 1]. The area is that of the polygons: with holes filled.
     """
-    lost = 0
-    for number, annotation in enumerate(annotations, start=1):
-        left, top, width, height = annotation["bbox"]
+    found, lost = [], 0
+    for number, region in enumerate(regions, start=1):
+        left, top, width, height = region.bbox
         inside = id_map[top : top + height, left : left + width] == number
         polygons, holes = outlines(inside, left, top)
         area = int(rle_codec.area(rle_codec.merge(rle_codec.frPyObjects(polygons, *id_map.shape))))
-        annotation["outlines"] = {"segmentation": polygons, "area": area}
+        found.append(Outline(segmentation=polygons, area=area))
         lost += holes
-    return lost
+    return found, lost
 
 
 def outlines(inside: NDArray[np.bool_], left: int = 0, top: int = 0) -> tuple[list[list[int]], int]:
@@ -50,7 +51,8 @@ def outlines(inside: NDArray[np.bool_], left: int = 0, top: int = 0) -> tuple[li
         for y, x in zip(*np.nonzero(here & ~other), strict=True)
     }
     polygons, holes = [], 0
-    for start in sorted(sides):  # a polygon's first side is the top of its highest pixel, so begins at a corner
+    # A polygon's first side is the top of its highest pixel, so that it begins at a corner.
+    for start in sorted(sides):
         if start not in sides:
             continue
         corners, doubled_area = _walk(sides, start)

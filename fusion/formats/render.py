@@ -1,4 +1,4 @@
-"""The picture that people look at: image + label map → the image with coloured regions, outlines and a legend."""
+"""What people look at: image + partition → the image with coloured regions, outlines and a legend."""
 
 from __future__ import annotations
 
@@ -9,13 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from fusion.formats.palette import RGB
+from fusion.formats.palette import RGB, label_colors
+from fusion.formats.partition import Partition
+from ground.images import as_rgb
 
-OPACITY = 0.45  # of the colours over the picture
+OPACITY = 0.45  # of the colours over the image
 _PANEL = (20, 22, 26, 205)  # RGBA behind the legend
 _TEXT = (255, 255, 255, 255)
 _MIN_FONT = 10  # px; smaller is not legible
-_MAX_HEIGHT, _MAX_WIDTH = 0.6, 0.5  # share of the picture that the legend may cover
+_MAX_HEIGHT, _MAX_WIDTH = 0.6, 0.5  # share of the image that the legend may cover
+
+
+def overlay(image: Image.Image | NDArray[np.uint8], partition: Partition) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB: `image` with the regions of `partition` tinted and outlined, and a legend of their labels.
+
+    ValueError if `image` is no image, or not of the partition's size.
+    """
+    names = [label.name for label in partition.labels]
+    return draw_overlay(as_rgb(image), partition.label_map, names, label_colors(partition.labels))
 
 
 def draw_overlay(
@@ -51,7 +62,7 @@ def draw_legend(
     """(H, W, 3) uint8: `image` with a panel of (name, colour) lines, in the corner that is least `busy` (H, W).
 
     There are as many lines as there is room for; the others are counted in a last line, and long names end in
-    "…". A picture that is too small for a line of legible text gets no legend.
+    "…". An image that is too small for a line of legible text gets no legend.
     """
     height, width = image.shape[:2]
     size = max(_MIN_FONT, round(min(height, width) * 0.034))  # px of the font; the rest is in proportion

@@ -1,6 +1,6 @@
 """The page to look a run through with: thumbnails, overlays and every segment, in one HTML file that opens offline.
 
-The page itself is `report_page.html`. What it shows stands in it as JSON, a picture at a time, and is turned
+The page itself is `report_page.html`. What it shows stands in it as JSON, an image at a time, and is turned
 into elements by its script, as text and never as markup.
 """
 
@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 import cv2
@@ -23,6 +23,7 @@ from PIL import Image
 
 from fusion.formats.palette import RGB, label_colors
 from fusion.formats.render import draw_regions
+from fusion.formats.schema import ImageRecord
 from ground.files import replacing
 from ovseg.labels import Label
 
@@ -31,25 +32,25 @@ QUALITY = 70  # of the JPEGs, 1..95
 DIGITS = 4  # decimals of scores, shares and margins in the page
 
 _PAGE = Path(__file__).with_name("report_page.html")
-_DATA = "<!-- data -->\n"  # the line of the page that the JSON takes the place of
+# The line of the page that the JSON takes the place of.
+_DATA = "<!-- data -->\n"
 
 
 @dataclass(frozen=True)
-class ReportPicture:
-    """What the page says about one picture."""
+class ReportImage:
+    """What the page says about one image."""
 
     name: str  # stem of its outputs
     file_name: str  # as in the COCO file
     reason: str | None  # why it failed; None if it is done
-    payload: Mapping[
-        str, Any
-    ]  # {} if it failed; else size_hw, annotations and `thumbnails`
+    record: ImageRecord | None  # None if it failed
+    first_id: int = 1  # of its annotations
 
 
 def thumbnails(image: NDArray[np.uint8], label_map: NDArray[np.int32], colors: Sequence[RGB]) -> dict[str, str]:
-    """{"thumbnail", "overlay"}: base64 JPEGs of a picture (H, W, 3), plain and with its regions drawn in `colors`.
+    """{"thumbnail", "overlay"}: base64 JPEGs of an image (H, W, 3), plain and with its regions drawn in `colors`.
 
-    They are at most THUMBNAIL px on the longer side, never larger than the picture. Label map (H, W) and
+    They are at most THUMBNAIL px on the longer side, never larger than the image. Label map (H, W) and
     colours as for `fusion.formats.render.draw_regions`: ValueError if the sizes differ.
     """
     height, width = label_map.shape
@@ -62,39 +63,60 @@ def thumbnails(image: NDArray[np.uint8], label_map: NDArray[np.int32], colors: S
     return {"thumbnail": _jpeg(small), "overlay": _jpeg(overlay)}
 
 
-def write_report(path: Path, pictures: Iterable[ReportPicture], labels: Sequence[Label], title: str) -> None:
-    """Write the page about `pictures`, in their order; the same input gives the same bytes.
+def write_report(path: Path, images: Iterable[ReportImage], labels: Sequence[Label], title: str) -> None:
+    """Write the page about `images`, in their order; the same input gives the same bytes.
 
-    Done pictures come in the order of instances.json, whose annotation ids the page shows. One picture is in
-    memory at a time. Links lead to overlays/NAME.png beside `path`.
+    One image is in memory at a time. Links lead to overlays/NAME.png beside `path`.
     """
-    start, end = _PAGE.read_text(encoding="utf-8").split(_DATA)
-    places = {label.name: index for index, label in enumerate(labels, start=1)}
-    shown = [(label.name, bytes(color).hex()) for label, color in zip(labels, label_colors(labels), strict=True)]
     with replacing(path) as file:
+        page = ReportPage(file, labels, title)
+        for image in images:
+            page.add(image)
+        page.close()
+
+
+class ReportPage:
+    """The page, written image by image into an open binary file: `add` each image, then `close`."""
+
+    def __init__(self, file: IO[bytes], labels: Sequence[Label], title: str) -> None:
+        self._file = file
+        start, self._end = _PAGE.read_text(encoding="utf-8").split(_DATA)
+        self._places = {label.name: index for index, label in enumerate(labels, start=1)}
+        shown = [(label.name, bytes(color).hex()) for label, color in zip(labels, label_colors(labels), strict=True)]
         file.write(start.encode())
         file.write(_script("report", {"title": title, "labels": shown}))
-        for picture in pictures:
-            file.write(_script("picture", _summary(picture, places)))
-            # Apart from the rest: the page reads these only when the picture comes into view.
-            file.write(_script("images", [picture.payload.get(kind) for kind in ("thumbnail", "overlay")]))
-        file.write(end.encode())
+
+    def add(self, image: ReportImage) -> None:
+        """Write what the page shows of one image."""
+        record = image.record
+        self._file.write(_script("image", _summary(image, self._places)))
+        # Apart from the rest: the page reads these only when the image comes into view.
+        self._file.write(_script("layers", [None, None] if record is None else [record.thumbnail, record.overlay]))
+
+    def close(self) -> None:
+        """Write the end of the page; the file stays open."""
+        self._file.write(self._end.encode())
 
 
-def _summary(picture: ReportPicture, places: Mapping[str, int]) -> list[Any]:
-    """[file name, link, reason, [height, width], segments] as lists, which take half the room of objects."""
-    link = f"overlays/{quote(os.fsencode(picture.name))}.png"  # a name may hold bytes that are no text
+def _summary(image: ReportImage, places: Mapping[str, int]) -> list[Any]:
+    """[file name, link, reason, [height, width], first id, segments] as lists, which take half the room of objects."""
+    # A name may hold bytes that are no text.
+    link = f"overlays/{quote(os.fsencode(image.name))}.png"
+    record = image.record
     segments = [
         [
-            annotation["category_id"],
-            annotation["area"],
-            annotation["bbox"],
-            *(round(annotation[key], DIGITS) for key in ("score", "share", "margin")),
-            places.get(annotation["runner_up"], annotation["runner_up"]),  # a background word has no place
+            region.category_id,
+            region.area,
+            region.bbox,
+            *(round(value, DIGITS) for value in (evidence.score, evidence.share, evidence.margin)),
+            # A background label has no place.
+            evidence.runner_up if evidence.runner_up is None else places.get(evidence.runner_up, evidence.runner_up),
         ]
-        for annotation in picture.payload.get("annotations", ())
+        for region in (record.regions if record is not None else ())
+        for evidence in (region.evidence,)
     ]
-    return [picture.file_name, link, picture.reason, picture.payload.get("size_hw"), segments]
+    size_hw = None if record is None else record.size_hw
+    return [image.file_name, link, image.reason, size_hw, image.first_id, segments]
 
 
 def _script(kind: str, value: Any) -> bytes:
@@ -108,7 +130,7 @@ def _sampled(length: int, count: int) -> NDArray[np.intp]:
     return ((np.arange(count) + 0.5) * length / count).astype(np.intp)
 
 
-def _jpeg(picture: NDArray[np.uint8]) -> str:
+def _jpeg(image: NDArray[np.uint8]) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="JPEG", quality=QUALITY, optimize=True)
+    Image.fromarray(image).save(buffer, format="JPEG", quality=QUALITY, optimize=True)
     return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,4 +1,4 @@
-"""The label map as a picture file: (H, W) ids → PNG bytes whose pixel values are the ids themselves."""
+"""The label map as an image file: (H, W) ids → PNG bytes whose pixel values are the ids themselves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from PIL import Image
 
 from fusion.formats.palette import RGB
 
-MAX_PALETTE_LABELS = 255  # palette entry 0 is "other"
+# Palette entry 0 is "other".
+MAX_PALETTE_LABELS = 255
 
 
 def semantic_png(label_map: NDArray[np.int32], colors: Sequence[RGB]) -> bytes:
@@ -20,11 +21,12 @@ def semantic_png(label_map: NDArray[np.int32], colors: Sequence[RGB]) -> bytes:
     An 8-bit palette PNG, or 16-bit grey if there are over 255 labels.
     """
     if len(colors) > MAX_PALETTE_LABELS:
-        picture, depth = Image.fromarray(label_map.astype(np.uint16)), {}
+        image, settings = Image.fromarray(label_map.astype(np.uint16)), {}
     else:
-        picture, depth = Image.fromarray(label_map.astype(np.uint8)), {"bits": 8}  # not fewer, for few labels
-        # putpalette turns 8-bit grey into a palette picture of the same values
-        picture.putpalette([0, 0, 0, *(channel for color in colors for channel in color)])
+        # Pillow would take fewer bits for few labels.
+        image, settings = Image.fromarray(label_map.astype(np.uint8)), {"bits": 8}
+        # It turns 8-bit grey into a palette image of the same values.
+        image.putpalette([0, 0, 0, *(channel for color in colors for channel in color)])
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", **depth)
+    image.save(buffer, format="PNG", **settings)
     return buffer.getvalue()

@@ -69,6 +69,11 @@ def make_preset(
     )
 
 
+def with_overrides(preset: Preset, overrides: Sequence[str]) -> Preset:
+    """The preset with `overrides` as for `load_preset`."""
+    return make_preset(preset.name, preset.description, asdict(preset), overrides)
+
+
 def list_presets() -> tuple[str, ...]:
     """The names of the presets that come with the package, sorted."""
     folder = next(folder for folder in PRESET_FOLDERS if folder.is_dir())

@@ -1,4 +1,4 @@
-"""The whole flow for one picture: image + labels → `Segmentation`. Holds loaded models and settings, nothing else."""
+"""The whole flow for one image: image + labels → `Segmentation`. Holds loaded models and settings, nothing else."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.models.load import load_clip, load_diffusion
-from fusion.models.presets import Preset, load_preset
+from fusion.models.presets import Preset, load_preset, with_overrides
 from fusion.models.sources import coarse_masks, mask_maker
-from fusion.step.config import NO_MASKS
+from fusion.step.config import NO_MASKS, FusionConfig
 from fusion.step.pipeline import fuse
 from fusion.step.segmentation import Segmentation
 from ground.images import as_rgb
@@ -51,10 +51,14 @@ class Segmenter:
         Loads what `masks` needs and no more. Raises FileNotFoundError, in one line, on weights that are not
         on this disk, and ValueError on anything unknown.
         """
-        if not isinstance(preset, Preset):
-            preset = load_preset(preset, overrides)
+        preset = with_overrides(preset, overrides) if isinstance(preset, Preset) else load_preset(preset, overrides)
         model = load_diffusion(masks, preset, device=device, dtype=dtype)
         return cls(preset, load_clip(preset, device=device, dtype=dtype), model, masks)
+
+    @property
+    def fusion(self) -> FusionConfig:
+        """How its masks get their labels."""
+        return self.preset.fusion.for_masks(self.masks)
 
     def segment(
         self,
@@ -66,12 +70,12 @@ class Segmenter:
     ) -> Segmentation:
         """Which of `labels` is where in `image` (PIL.Image or (H, W, 3) uint8), at the size of `image`.
 
-        Pixels that look like a `background` word become 0 = other. The same seed gives the same result.
+        Pixels that look like a `background` label become 0 = other. The same seed gives the same result.
         ValueError on a bad image or bad labels.
         """
         rgb = as_rgb(image)
         coarse = self.ovseg.segment(rgb, labels, background=background)
-        return fuse(self.make_masks(rgb, coarse, seed), coarse, self.preset.fusion.for_masks(self.masks))
+        return fuse(self.make_masks(rgb, coarse, seed), coarse, self.fusion)
 
     def make_masks(self, image: NDArray[np.uint8], coarse: CoarseMap, seed: int) -> Masks:
         """The class-agnostic masks of `image` (H, W, 3) uint8; with masks "none" those of its coarse map."""

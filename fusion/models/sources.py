@@ -1,4 +1,4 @@
-"""Where masks come from: a picture, or its coarse map → class-agnostic masks, by diffusion or by a control."""
+"""Where masks come from: an image, or its coarse map → class-agnostic masks, by diffusion or by a control."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from emerdiff.config import EmerDiffConfig
     from ovseg import CoarseMap
 
-MaskMaker = Callable[[NDArray[np.uint8], int], "Masks"]  # (picture (H, W, 3) uint8 RGB, seed) → Masks
+MaskMaker = Callable[[NDArray[np.uint8], int], "Masks"]  # (image (H, W, 3) uint8 RGB, seed) → Masks
 
 
 def mask_maker(source: str, config: EmerDiffConfig, model: EmerDiff | None) -> MaskMaker:
@@ -26,7 +26,7 @@ def mask_maker(source: str, config: EmerDiffConfig, model: EmerDiff | None) -> M
     from emerdiff.baselines import grid_masks, slic_masks
 
     if source in DIFFUSION_SOURCES and model is None:
-        raise ValueError(f"no masks {source!r} of this picture are cached, and the diffusion model is not loaded")
+        raise ValueError(f"no masks {source!r} of this image are cached, and the diffusion model is not loaded")
     makers: dict[str, MaskMaker] = {
         "slic": lambda image, _seed: slic_masks(image, config.clusters),
         "grid": lambda image, _seed: grid_masks(image, config.clusters),

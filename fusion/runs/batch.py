@@ -1,8 +1,8 @@
-"""Many pictures: image files + a job → outputs on disk, a journal, and the files about them all.
+"""Many images: image files + a job → outputs on disk, a journal, and the files about them all.
 
-While a picture is computed, the next one is read and the one before is written. Whatever ends the run, an
-exception or Ctrl-C, the files at the end are written for all that is finished; after a kill, the same command
-finishes the rest, and the result is that of a run that was never stopped.
+While an image is computed, the next one is read and the one before is written. Whatever ends the run, an exception or
+Ctrl-C, the files at the end are written for all that is finished; after a kill, the same command finishes the rest, and
+the result is that of a run that was never stopped.
 """
 
 from __future__ import annotations
@@ -13,35 +13,51 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from ground.files import OutOfSpaceError, is_full, write_json
-from ground.images import read_image
+from fusion.formats.schema import JOURNAL, JournalEntry, RunImage
 from fusion.runs.inputs import ImageFile, common_names, name_outputs
-from fusion.runs.journal import Entry, append_entry, open_journal, read_payload, start_journal
+from fusion.runs.journal import Numbering, append_entry, open_journal, start_journal
+from ground.files import OutOfSpaceError, is_full
+from ground.images import read_image
 
 log = logging.getLogger(__name__)
 
-JOURNAL = "journal.jsonl"
-RUN = "run.json"
 LOCK = ".lock"
-SKIPPED, PENDING = "skipped", "pending"
 
 
 @dataclass(frozen=True)
 class Outcome:
+    """What became of an image, for whoever runs the batch."""
+
+    source: str  # absolute path of the image file
+    name: str  # stem of its outputs
+    status: Literal["done", "failed", "skipped"]
+    reason: str | None  # why it failed
+    seconds: float  # wall time; of a skipped image that of the run that finished it
+
+
+@dataclass(frozen=True)
+class Finished:
     """An image that is through, for the files at the end."""
 
-    entry: Entry
+    entry: JournalEntry
     file_name: str  # path of the image relative to the folder that holds all images of the run
-    payload: Callable[[], dict[str, Any]]  # reads what `Job.write` returned for it; {} if it failed
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `Job.write` says of an image."""
+
+    size_hw: tuple[int, int]
+    first_id: int = 0  # of its annotations; 0 if it has none
+    num_annotations: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,10 +65,10 @@ class Job:
     """What is done to every image, and to the output folder at the end."""
 
     config_hash: str  # of all that decides the results
-    settings: Mapping[str, Any]  # for run.json: config, weights, versions, seed
-    compute: Callable[[NDArray[np.uint8], str], Any]  # (picture, output name) → what `write` takes
-    write: Callable[[Any, str], dict[str, Any]]  # (result, output name) → payload; writes the outputs, in a thread
-    finish: Callable[[Sequence[Outcome]], None]  # writes what is about all images
+    compute: Callable[[NDArray[np.uint8], str], Any]  # (image, output name) → what `write` takes
+    # (result, output name, number of annotations → id of the first) writes the outputs, in a thread.
+    write: Callable[[Any, str, Callable[[int], int]], Written]
+    finish: Callable[[Sequence[Finished], Sequence[RunImage]], None]  # writes what is about all images
     is_whole: Callable[[str], bool]  # (output name) whether all outputs of an image are on disk
     remove: Callable[[str, bool], None]  # (output name, keep its masks) deletes the outputs of an image
 
@@ -89,8 +105,8 @@ def run_batch(
     *,
     overwrite: bool = False,
     stop: Callable[[], bool] = lambda: False,
-) -> Generator[Entry, None, None]:
-    """Do `job` to every image; yields what became of each: "done", "failed" or "skipped", in order.
+) -> Generator[Outcome, None, None]:
+    """Do `job` to every image; yields what became of each, in order.
 
     An image that is finished for the same configuration, with its file unchanged and its outputs in place, is
     skipped unless `overwrite`. One that fails is recorded with its reason and tried again by the next run. No image is
@@ -109,16 +125,16 @@ def run_batch(
 
 def _run(
     files: Sequence[ImageFile], output: Path, job: Job, *, overwrite: bool, stop: Callable[[], bool]
-) -> Iterator[Entry]:
+) -> Iterator[Outcome]:
     journal = output / JOURNAL
-    found_hash, entries = open_journal(journal)
+    found_hash, latest = open_journal(journal)
     if found_hash != job.config_hash:
         here = {file.name for file in files}
-        for entry in entries.values():
+        for entry in latest.values():
             job.remove(entry.name, entry.name in here)
-        entries = {}
+        latest = {}
         start_journal(journal, job.config_hash)
-    latest = {entry.source: entry for entry in entries.values()}
+    numbering = Numbering(latest.values())
 
     def is_wanted(file: ImageFile) -> bool:
         return overwrite or not _is_finished(file, latest, job)
@@ -126,14 +142,14 @@ def _run(
     full = False
     try:
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            writing: deque[Future[Entry]] = deque()
+            writing: deque[Future[Outcome]] = deque()
             for file, reading in _read_ahead(files, reader, is_wanted):
                 if stop():
                     break
                 if reading is None:
-                    task = writer.submit(replace, latest[str(file.path)], status=SKIPPED)
+                    task = writer.submit(_skipped, latest[str(file.path)])
                 else:
-                    task = writer.submit(_write, _compute(file, reading, job), job, journal)
+                    task = writer.submit(_write, _compute(file, reading, job), job, journal, numbering)
                 writing.append(task)
                 if len(writing) > 1:
                     yield writing.popleft().result()
@@ -143,7 +159,8 @@ def _run(
         full = is_full(error)
         raise
     finally:
-        if not full:  # else the files about all images stay as they were, too
+        # On a full disk the files about all images stay as they were, too.
+        if not full:
             _finish(files, output, job)
 
 
@@ -161,7 +178,7 @@ class _Attempt:
 def _read_ahead(
     files: Sequence[ImageFile], reader: Executor, is_wanted: Callable[[ImageFile], bool]
 ) -> Iterator[tuple[ImageFile, Future[tuple[_Attempt, NDArray[np.uint8]]] | None]]:
-    """Every file and, if it is wanted, its picture, whose reading begins while the one before is worked on."""
+    """Every file and, if it is wanted, its image, whose reading begins while the one before is worked on."""
     ahead: deque[tuple[ImageFile, Future[Any] | None]] = deque()
     for file in files:
         ahead.append((file, reader.submit(_read, file) if is_wanted(file) else None))
@@ -189,23 +206,38 @@ def _compute(file: ImageFile, reading: Future[tuple[_Attempt, NDArray[np.uint8]]
     return attempt
 
 
-def _write(attempt: _Attempt, job: Job, journal: Path) -> Entry:
+def _write(attempt: _Attempt, job: Job, journal: Path, numbering: Numbering) -> Outcome:
     start, file = time.perf_counter(), attempt.file
-    payload: dict[str, Any] = {}
+    source = str(file.path)
+    written = None
     if attempt.reason is None:
         try:
-            payload = job.write(attempt.result, file.name)
+            written = job.write(attempt.result, file.name, lambda count: numbering.first_id(source, count))
         except Exception as error:
             if is_full(error):
                 raise
             attempt.reason = _reason(error, file)
-    if attempt.reason is not None:
+    if written is None:
         job.remove(file.name, True)
-    status = "done" if attempt.reason is None else "failed"
-    seconds = round(attempt.seconds + time.perf_counter() - start, 3)
-    entry = Entry(str(file.path), file.name, attempt.fingerprint, status, attempt.reason, seconds)
-    append_entry(journal, entry, payload)
-    return entry
+    entry = JournalEntry(
+        source=source,
+        name=file.name,
+        fingerprint=attempt.fingerprint,
+        status="failed" if written is None else "done",
+        reason=attempt.reason,
+        seconds=round(attempt.seconds + time.perf_counter() - start, 3),
+        image_id=0 if written is None else numbering.image_id(source),
+        first_id=0 if written is None else written.first_id,
+        num_annotations=0 if written is None else written.num_annotations,
+        size_hw=None if written is None else list(written.size_hw),
+    )
+    append_entry(journal, entry)
+    numbering.note(entry)
+    return Outcome(entry.source, entry.name, entry.status, entry.reason, entry.seconds)
+
+
+def _skipped(entry: JournalEntry) -> Outcome:
+    return Outcome(entry.source, entry.name, "skipped", entry.reason, entry.seconds)
 
 
 def _reason(error: Exception, file: ImageFile) -> str:
@@ -215,23 +247,28 @@ def _reason(error: Exception, file: ImageFile) -> str:
 
 def _finish(files: Sequence[ImageFile], output: Path, job: Job) -> None:
     """Write the files about all images: those of earlier runs first, then this run's, in the order of its inputs."""
-    _, entries = open_journal(output / JOURNAL)
-    latest = {entry.source: (offset, entry) for offset, entry in entries.items()}
+    _, latest = open_journal(output / JOURNAL)
     wanted = {str(file.path): file for file in files}
     order = [*(source for source in latest if source not in wanted), *wanted]
-    payload = partial(read_payload, output / JOURNAL)
-    outcomes, images = [], []
+    finished, images = [], []
     for source, file_name in zip(order, common_names(order), strict=True):
-        offset, entry = latest.get(source) or (0, Entry(source, wanted[source].name, [], PENDING, None, 0.0))
-        kept = ("name", "source", "status", "reason", "seconds")
-        images.append({"file_name": file_name} | {key: getattr(entry, key) for key in kept})
-        if entry.status != PENDING:
-            outcomes.append(Outcome(entry, file_name, partial(payload, offset)))
-    job.finish(outcomes)
-    write_json(output / RUN, {"config_hash": job.config_hash, **job.settings, "images": images})
+        entry = latest.get(source)
+        if entry is not None:
+            finished.append(Finished(entry, file_name))
+        images.append(
+            RunImage(
+                file_name=file_name,
+                name=wanted[source].name if entry is None else entry.name,
+                source=source,
+                status="pending" if entry is None else entry.status,
+                reason=None if entry is None else entry.reason,
+                seconds=0.0 if entry is None else entry.seconds,
+            )
+        )
+    job.finish(finished, images)
 
 
-def _is_finished(file: ImageFile, latest: Mapping[str, Entry], job: Job) -> bool:
+def _is_finished(file: ImageFile, latest: Mapping[str, JournalEntry], job: Job) -> bool:
     known = latest.get(str(file.path))
     if known is None or known.status != "done" or not file.path.is_file():
         return False

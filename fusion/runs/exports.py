@@ -1,109 +1,144 @@
-"""The files about all pictures of a run: instances.json, results.json, panoptic.json and report.html.
+"""The files about all images of a run: instances.json, results.json, panoptic.json and report.html.
 
-All are written picture by picture from the journal: memory does not grow with their number. A picture's payload holds
-`size_hw`, `annotations` without ids (see `fusion.formats.coco.annotate`), and the thumbnails of the report.
+All four are written together, in one pass over the records of the images: memory does not grow with their number.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
-from fusion.runs.batch import Outcome
-from fusion.formats.coco import categories, image_entry, info, with_ids
+from fusion.formats.coco import categories, info, with_ids
+from fusion.formats.panoptic import panoptic_entry
+from fusion.formats.report import ReportImage, ReportPage
+from fusion.formats.schema import (
+    INSTANCES,
+    PANOPTIC,
+    REPORT,
+    RESULTS,
+    Annotation,
+    ImageEntry,
+    ImageRecord,
+    Outline,
+    Record,
+    Result,
+)
+from fusion.runs.batch import Finished
+from fusion.runs.outputs import output_file
 from ground.files import replacing
-from fusion.runs.outputs import INSTANCES, PANOPTIC, REPORT, RESULTS, output_file
-from fusion.formats.panoptic import panoptic_entry, renumber
-from fusion.formats.report import ReportPicture, write_report
 from ovseg.labels import Label
 
 log = logging.getLogger(__name__)
 
-_RESULT = ("image_id", "category_id", "segmentation", "area", "bbox", "score")  # keys of COCO results
+
+def write_exports(output: Path, finished: Sequence[Finished], labels: Sequence[Label]) -> None:
+    """Write the four files, with the images in the order of `finished`; the ids are those that the journal gave them."""
+    done = [image for image in finished if image.entry.status == "done"]
+    head = {"info": info(), "licenses": [], "images": [_image_entry(image) for image in done]}
+    tail = {"categories": categories(labels)}
+    lost_holes: list[int] = []
+    with ExitStack() as files:
+        instances = _Document(files.enter_context(replacing(output / INSTANCES)), head, "annotations")
+        panoptic = _Document(files.enter_context(replacing(output / PANOPTIC)), head, "annotations")
+        results = _List(files.enter_context(replacing(output / RESULTS)))
+        report = ReportPage(files.enter_context(replacing(output / REPORT)), labels, "Segmentation report")
+        for image in finished:
+            entry = image.entry
+            if entry.status != "done":
+                report.add(ReportImage(entry.name, image.file_name, entry.reason, None))
+                continue
+            record = ImageRecord.from_bytes(output_file(output, "annotations", entry.name).read_bytes())
+            annotations = with_ids(record.regions, entry.image_id, entry.first_id)
+            for number, annotation in enumerate(annotations):
+                outline = record.outlines[number] if record.outlines is not None else None
+                instances.add(_outlined(annotation, outline))
+                results.add(_result(annotation))
+            png = output_file(output, "panoptic", entry.name).name
+            panoptic.add(panoptic_entry(entry.image_id, png, annotations))
+            report.add(ReportImage(entry.name, image.file_name, None, record, entry.first_id))
+            lost_holes.append(record.lost_holes)
+        instances.close(tail)
+        panoptic.close(tail)
+        results.close()
+        report.close()
+    if any(lost_holes):
+        images = sum(count > 0 for count in lost_holes)
+        log.warning("polygons cannot hold holes: %d holes in %d images were filled", sum(lost_holes), images)
 
 
-def write_exports(output: Path, outcomes: Sequence[Outcome], labels: Sequence[Label]) -> None:
-    """Write the four files, in the order of `outcomes`; ids of images and annotations count from 1 in all of them."""
-    done = [outcome for outcome in outcomes if outcome.entry.status == "done"]
-    named = categories(labels)
-    for name, found in ((INSTANCES, _instances(done)), (PANOPTIC, _panoptic(output, done))):
-        head = {"info": info(), "licenses": [], "images": _images(done)}
-        with replacing(output / name) as file:
-            _write_object(file, {**head, "annotations": found, "categories": iter(named)})
-    with replacing(output / RESULTS) as file:
-        _write_list(file, _results(done))
-        file.write(b"\n")
-    _warn_of_lost_holes(done)
-    pictures = (
-        ReportPicture(outcome.entry.name, outcome.file_name, outcome.entry.reason, outcome.payload())
-        for outcome in outcomes
+def _image_entry(image: Finished) -> ImageEntry:
+    # Every image that is done has a size.
+    height, width = image.entry.size_hw or (0, 0)
+    return ImageEntry(id=image.entry.image_id, file_name=image.file_name, height=height, width=width)
+
+
+def _outlined(annotation: Annotation, outline: Outline | None) -> Annotation:
+    """As it stands in instances.json: with polygons, if they were asked for."""
+    if outline is None:
+        return annotation
+    return annotation.model_copy(update={"segmentation": outline.segmentation, "area": outline.area})
+
+
+def _result(annotation: Annotation) -> Result:
+    return Result.model_construct(
+        image_id=annotation.image_id,
+        category_id=annotation.category_id,
+        segmentation=annotation.segmentation,
+        area=annotation.area,
+        bbox=annotation.bbox,
+        score=annotation.evidence.score,
     )
-    write_report(output / REPORT, pictures, labels, "Segmentation report")
 
 
-def _images(done: Sequence[Outcome]) -> Iterator[dict[str, Any]]:
-    for image_id, outcome in enumerate(done, start=1):
-        height, width = outcome.payload()["size_hw"]
-        yield image_entry(image_id, outcome.file_name, (height, width))
+class _List:
+    """A JSON list in an open file, a line per record."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._separator = b"[\n"
+
+    def add(self, record: Record) -> None:
+        self._file.write(self._separator + _dumped(record))
+        self._separator = b",\n"
+
+    def close(self) -> None:
+        self._file.write(b"[]\n" if self._separator == b"[\n" else b"\n]\n")
 
 
-def _annotations(done: Sequence[Outcome]) -> Iterator[tuple[Outcome, int, int, list[dict[str, Any]]]]:
-    """(picture, its id, its first annotation's id, its annotations with their ids) of every picture."""
-    first_id = 1
-    for image_id, outcome in enumerate(done, start=1):
-        found = with_ids(outcome.payload()["annotations"], image_id, first_id)
-        yield outcome, image_id, first_id, found
-        first_id += len(found)
+class _Document:
+    """A JSON object in an open file: what is known before, one list that grows, what comes after; a line per record."""
+
+    def __init__(self, file: IO[bytes], head: dict[str, Any], growing: str) -> None:
+        self._file = file
+        separator = b"{"
+        for key, value in head.items():
+            file.write(separator + _dumped(key) + b": " + _listed(value))
+            separator = b",\n"
+        file.write(separator + _dumped(growing) + b": ")
+        self._separator = b"[\n"
+
+    def add(self, record: Record) -> None:
+        self._file.write(self._separator + _dumped(record))
+        self._separator = b",\n"
+
+    def close(self, tail: dict[str, Any]) -> None:
+        self._file.write(b"[]" if self._separator == b"[\n" else b"\n]")
+        for key, value in tail.items():
+            self._file.write(b",\n" + _dumped(key) + b": " + _listed(value))
+        self._file.write(b"}\n")
 
 
-def _instances(done: Sequence[Outcome]) -> Iterator[dict[str, Any]]:
-    for *_, found in _annotations(done):
-        for annotation in found:
-            outlines = annotation.pop("outlines", {})
-            yield {**annotation, **outlines}
+def _listed(value: Any) -> bytes:
+    """JSON of a value; a list of records has a line for each."""
+    if not isinstance(value, list) or not value:
+        return _dumped(value)
+    return b"[\n" + b",\n".join(map(_dumped, value)) + b"\n]"
 
 
-def _results(done: Sequence[Outcome]) -> Iterator[dict[str, Any]]:
-    for *_, found in _annotations(done):
-        for annotation in found:
-            yield {key: annotation[key] for key in _RESULT}
-
-
-def _panoptic(output: Path, done: Sequence[Outcome]) -> Iterator[dict[str, Any]]:
-    """The entries; the pictures' PNGs, which count from 1 at first, are renumbered on the way."""
-    for outcome, image_id, first_id, found in _annotations(done):
-        path = output_file(output, "panoptic", outcome.entry.name)
-        renumber(path, first_id)
-        yield panoptic_entry(image_id, path.name, found)
-
-
-def _warn_of_lost_holes(done: Sequence[Outcome]) -> None:
-    holes = [outcome.payload().get("lost_holes", 0) for outcome in done]
-    if any(holes):
-        pictures = sum(count > 0 for count in holes)
-        log.warning("polygons cannot hold holes: %d holes in %d pictures were filled", sum(holes), pictures)
-
-
-def _write_object(file: IO[bytes], lists: dict[str, Any]) -> None:
-    """A JSON object; what is iterated, and no list yet, is written a line per value."""
-    separator = b"{"
-    for key, value in lists.items():
-        file.write(separator + json.dumps(key).encode("ascii") + b": ")
-        if isinstance(value, Iterator):
-            _write_list(file, value)
-        else:
-            file.write(json.dumps(value).encode("ascii"))
-        separator = b",\n"
-    file.write(b"}\n")
-
-
-def _write_list(file: IO[bytes], values: Iterable[dict[str, Any]]) -> None:
-    """A JSON list with a line per value."""
-    separator = b"[\n"
-    for value in values:
-        file.write(separator + json.dumps(value).encode("ascii"))
-        separator = b",\n"
-    file.write(b"[]" if separator == b"[\n" else b"\n]")
+def _dumped(value: Any) -> bytes:
+    plain = value.to_json() if isinstance(value, Record) else value
+    return json.dumps(plain, allow_nan=False).encode("ascii")

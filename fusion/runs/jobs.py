@@ -1,143 +1,121 @@
-"""What `batch.py` does to every picture: the job of `emerseg segment` and that of `emerseg masks`."""
+"""What `batch.py` does to every image: the job of `emerseg segment` and that of `emerseg masks`."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emerdiff import Masks
-from fusion.runs.batch import Job
-from fusion.formats.coco import annotate
-from fusion.step.config import DIFFUSION_SOURCES, NO_MASKS
-from fusion.runs.exports import write_exports
-from ground.files import write_bytes
-from fusion.models.load import weights_used
-from fusion.runs.outputs import has_outputs, output_file, remove_outputs, write_picture
+from fusion.formats import coco
 from fusion.formats.palette import label_colors, palette
 from fusion.formats.panoptic import panoptic_png
-from fusion.step.pipeline import fuse
-from fusion.formats.polygons import add_outlines
-from fusion.models.presets import SECTIONS, Preset, config_hash, mask_hash
-from fusion.formats.render import draw_regions
+from fusion.formats.polygons import region_outlines
+from fusion.formats.render import draw_regions, overlay
 from fusion.formats.report import thumbnails
+from fusion.formats.schema import RUN, ImageRecord, RunImage
 from fusion.formats.semantic import semantic_png
-from ground.versions import all_versions
-from ovseg.labels import Label
+from fusion.runs.batch import Finished, Job, Written
+from fusion.runs.exports import write_exports
+from fusion.runs.outputs import has_outputs, output_file, remove_outputs, write_png
+from fusion.runs.spec import RunSpec
+from fusion.step.config import NO_MASKS
+from fusion.step.pipeline import fuse
+from ground.files import write_bytes, write_json
 
 if TYPE_CHECKING:
-    from fusion.step.segmentation import Segmentation
     from fusion.models.segmenter import Segmenter
     from fusion.models.sources import MaskMaker
+    from fusion.step.segmentation import Segmentation
 
 
-def segment_hash(
-    preset: Preset,
-    masks: str,
-    labels: Sequence[Label],
-    background: Sequence[Label],
-    *,
-    seed: int,
-    dtype: str,
-    segmentation: str = "rle",
-) -> str:
-    """The hash of a `segment_job`, known before any model is loaded."""
-    words = {
-        "labels": [asdict(label) for label in labels],
-        "background": [asdict(label) for label in background],
-    }
-    return config_hash(preset, masks=masks, seed=seed, dtype=dtype, segmentation=segmentation, **words)
+def segment_job(segmenter: Segmenter, output: Path, spec: RunSpec) -> Job:
+    """Labelled segmentation of every image and, at the end, the files about all of them (see `fusion.runs.exports`).
 
-
-def masks_hash(preset: Preset, masks: str, *, seed: int, dtype: str) -> str:
-    """The hash of a `masks_job`."""
-    return mask_hash(preset.emerdiff, masks, seed=seed, dtype=dtype)
-
-
-def segment_job(
-    segmenter: Segmenter,
-    output: Path,
-    labels: Sequence[Label],
-    background: Sequence[Label] = (),
-    *,
-    seed: int = 0,
-    dtype: str = "auto",
-    segmentation: str = "rle",
-) -> Job:
-    """Labelled segmentation of every picture and, at the end, the files about all of them (see `fusion.runs.exports`).
-
-    `dtype` is what the models were loaded with; `segmentation`, "rle" or "polygon", is how instances.json says where
-    they are. ValueError on bad labels.
+    `segmenter` holds the models of `spec`. ValueError on bad labels.
     """
+    labels, background = spec.labels, spec.background
     text_embeddings = segmenter.ovseg.encode_labels(labels, background=background)
     colors = label_colors(labels)
-    key = masks_hash(segmenter.preset, segmenter.masks, seed=seed, dtype=dtype)
-    kinds = ("semantic", "panoptic", "overlays", *(("masks",) if segmenter.masks != NO_MASKS else ()))
+    kept = ("masks",) if spec.masks != NO_MASKS else ()
+    kinds = ("semantic", "panoptic", "overlays", "annotations", *kept)
 
     def compute(image: NDArray[np.uint8], name: str) -> tuple[NDArray[np.uint8], CachedMasks, Segmentation]:
         coarse = segmenter.ovseg.segment(image, labels, background=background, text_embeddings=text_embeddings)
-        make = partial(segmenter.make_masks, coarse=coarse, seed=seed)
-        cached = find_masks(output_file(output, "masks", name) if "masks" in kinds else None, image, key, make)
-        return image, cached, fuse(cached.masks, coarse, segmenter.preset.fusion.for_masks(segmenter.masks))
+        make = partial(segmenter.make_masks, coarse=coarse, seed=spec.seed)
+        path = output_file(output, "masks", name) if kept else None
+        cached = find_masks(path, image, spec.mask_hash, make)
+        return image, cached, fuse(cached.masks, coarse, segmenter.fusion)
 
-    def write(computed: tuple[NDArray[np.uint8], CachedMasks, Segmentation], name: str) -> dict[str, Any]:
+    def write(
+        computed: tuple[NDArray[np.uint8], CachedMasks, Segmentation], name: str, first_id_of: Callable[[int], int]
+    ) -> Written:
         image, cached, result = computed
         cached.save()
-        annotations, id_map = annotate(result, labels)
+        regions, id_map = coco.regions(result)
+        polygons = spec.segmentation == "polygon"
+        outlines, lost_holes = region_outlines(regions, id_map) if polygons else (None, 0)
+        record = ImageRecord(
+            size_hw=list(result.size_hw),
+            regions=regions,
+            outlines=outlines,
+            lost_holes=lost_holes,
+            **thumbnails(image, result.label_map, colors),
+        )
+        first_id = first_id_of(len(regions))
         write_bytes(output_file(output, "semantic", name), semantic_png(result.label_map, colors))
-        write_bytes(output_file(output, "panoptic", name), panoptic_png(id_map))
-        write_picture(output_file(output, "overlays", name), result.overlay(image, labels))
-        payload: dict[str, Any] = {"size_hw": result.label_map.shape, "annotations": annotations}
-        if segmentation == "polygon":
-            payload["lost_holes"] = add_outlines(annotations, id_map)
-        return payload | thumbnails(image, result.label_map, colors)
+        write_bytes(output_file(output, "panoptic", name), panoptic_png(id_map, first_id))
+        write_png(output_file(output, "overlays", name), overlay(image, result))
+        write_bytes(output_file(output, "annotations", name), record.to_bytes() + b"\n")
+        return Written(result.size_hw, first_id, len(regions))
+
+    def finish(finished: Sequence[Finished], images: Sequence[RunImage]) -> None:
+        write_exports(output, finished, labels)
+        write_json(output / RUN, spec.run_file(images).to_json())
 
     return Job(
-        config_hash=segment_hash(
-            segmenter.preset, segmenter.masks, labels, background, seed=seed, dtype=dtype, segmentation=segmentation
-        ),
-        settings=_settings(segmenter.preset, segmenter.masks, seed, dtype, clip=True)
-        | {"segmentation": segmentation}
-        | {"labels": [label.name for label in labels], "background": [label.name for label in background]},
+        config_hash=spec.hash,
         compute=compute,
         write=write,
-        finish=partial(write_exports, output, labels=labels),
+        finish=finish,
         is_whole=partial(has_outputs, output, kinds=kinds),
         remove=partial(remove_outputs, output),
     )
 
 
-def masks_job(
-    preset: Preset, masks: str, make_masks: MaskMaker, output: Path, *, seed: int = 0, dtype: str = "auto"
-) -> Job:
-    """Class-agnostic masks of every picture: masks/, and overlays/ that show them."""
-    key = masks_hash(preset, masks, seed=seed, dtype=dtype)
+def masks_job(make_masks: MaskMaker, output: Path, spec: RunSpec) -> Job:
+    """Class-agnostic masks of every image: masks/, and overlays/ that show them."""
 
     def compute(image: NDArray[np.uint8], name: str) -> tuple[NDArray[np.uint8], CachedMasks]:
         path = output_file(output, "masks", name)
-        return image, find_masks(path, image, key, lambda picture: make_masks(picture, seed))
+        return image, find_masks(path, image, spec.mask_hash, lambda pixels: make_masks(pixels, spec.seed))
 
-    def write(computed: tuple[NDArray[np.uint8], CachedMasks], name: str) -> dict[str, Any]:
+    def write(
+        computed: tuple[NDArray[np.uint8], CachedMasks], name: str, first_id_of: Callable[[int], int]
+    ) -> Written:
         image, cached = computed
         cached.save()
         found = cached.masks
-        shown = draw_regions(image, found.label_map + 1, palette(found.num_masks))  # 0 would not be drawn
-        write_picture(output_file(output, "overlays", name), shown)
-        return {}
+        # Id 0 would not be drawn.
+        shown = draw_regions(image, found.label_map + 1, palette(found.num_masks))
+        write_png(output_file(output, "overlays", name), shown)
+        return Written((image.shape[0], image.shape[1]))
+
+    def finish(finished: Sequence[Finished], images: Sequence[RunImage]) -> None:
+        write_json(output / RUN, spec.run_file(images).to_json())
 
     return Job(
-        config_hash=key,
-        settings=_settings(preset, masks, seed, dtype, clip=False),
+        config_hash=spec.hash,
         compute=compute,
         write=write,
-        finish=lambda finished: None,  # there is no file about the masks of all pictures
+        finish=finish,
         is_whole=partial(has_outputs, output, kinds=("overlays", "masks")),
         remove=partial(remove_outputs, output),
     )
@@ -145,7 +123,7 @@ def masks_job(
 
 @dataclass(frozen=True)
 class CachedMasks:
-    """Masks of a picture, and the file that holds them, or shall."""
+    """Masks of an image, and the file that holds them, or shall."""
 
     masks: Masks
     path: Path | None  # None: they are not kept
@@ -170,20 +148,8 @@ def find_masks(
         return CachedMasks(make(image), None, {}, found=False)
     pixels = hashlib.sha256(image.tobytes()).hexdigest()
     wanted = {"config_hash": key, "pixels": f"{image.shape[0]}x{image.shape[1]}:{pixels}"}
-    with suppress(FileNotFoundError, ValueError):  # none yet, or a damaged file: it is made anew
+    # Where there is none yet, or a damaged file, it is made anew.
+    with suppress(FileNotFoundError, ValueError):
         if Masks.load_metadata(path) == wanted:
             return CachedMasks(Masks.load(path), path, wanted, found=True)
     return CachedMasks(make(image), path, wanted, found=False)
-
-
-def _settings(preset: Preset, masks: str, seed: int, dtype: str, *, clip: bool) -> dict[str, Any]:
-    """What run.json says of a run."""
-    return {
-        "preset": preset.name,
-        "masks": masks,
-        "seed": seed,
-        "dtype": dtype,
-        "config": {section: asdict(getattr(preset, section)) for section in SECTIONS},
-        "weights": weights_used(preset, diffusion=masks in DIFFUSION_SOURCES, clip=clip),
-        "versions": all_versions(),
-    }

@@ -1,8 +1,4 @@
-"""Connected components of a label map, and their clean-up: crumbs are absorbed by the label around them.
-
-Pixels that touch at a side or at a corner (8-connectivity) are one component, so that a thin slanted line
-stays whole.
-"""
+"""Masks and label maps made tidy: masks split into connected parts, crumbs absorbed by the label around them."""
 
 from __future__ import annotations
 
@@ -13,32 +9,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label as label_components
+
+from ground.label_maps import connected_components
 
 if TYPE_CHECKING:
     from emerdiff import Masks
 
-_CORNERS_TOUCH = 2  # skimage's name for 8-connectivity
 
-
-def connected_components(label_map: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """(components (H, W) int32, labels (N,) int32): ids 0 … N-1 by first pixel in reading order, and their labels.
-
-    Every value of `label_map` (H, W), 0 as well, has components of its own.
-    """
-    components = label_components(label_map, background=-1, connectivity=_CORNERS_TOUCH).astype(np.int32) - 1
-    labels = np.zeros(components.max() + 1, np.int32)
-    labels[components] = label_map
-    return components, labels
-
-
-def connected_parts(masks: Masks) -> Masks:
+def connected_parts(masks: Masks, min_area: int = 0) -> Masks:
     """The connected parts of masks as masks of their own, by their first pixel, with the features of their mask.
 
-    k-means puts what looks alike into one mask, wherever it is: parts may well be different things.
+    k-means puts what looks alike into one mask, wherever it is: parts may well be different things. Parts of fewer than
+    `min_area` px first go to the masks around them, as `absorb_small` says: they are crumbs of a border, not things.
     """
-    parts, owners = connected_components(masks.label_map)
-    nowhere = np.zeros_like(masks.low_res)  # parts have no counterparts on the grid of clusters
+    parts, owners = connected_components(absorb_small(masks.label_map, min_area))
+    # Parts have no counterparts on the grid of clusters.
+    nowhere = np.zeros_like(masks.low_res)
     return replace(masks, label_map=parts, low_res=nowhere, features=masks.features[owners], difference=None)
 
 

@@ -1,7 +1,4 @@
-"""The overlap vote, the default rule: two label maps → how they share their pixels → labels of each mask, best first.
-
-Both maps are read once: pixels are counted by the pair of ids that they carry, never mask by mask.
-"""
+"""The overlap vote, the default rule: how masks and labels share their pixels → labels of each mask, best first."""
 
 from __future__ import annotations
 
@@ -9,16 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-
-
-def contingency(rows: NDArray[np.int32], columns: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.int64]:
-    """How many pixels carry id r in map `rows` and id c in map `columns`: (R, C) int64, with `shape` = (R, C).
-
-    Both maps are (H, W) of the same frame, with ids 0 … R-1 and 0 … C-1.
-    """
-    paired = rows.ravel().astype(np.int64) * shape[1]
-    paired += columns.ravel()
-    return np.bincount(paired, minlength=shape[0] * shape[1]).reshape(shape)
 
 
 def mean_scores(
@@ -39,6 +26,5 @@ def rank_labels(counts: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArr
 
     `counts` and `scores` are (K, L): pixels and mean score of every label inside every mask.
     """
-    return np.lexsort(
-        (-scores, -counts), axis=-1
-    )  # the last key sorts first; a stable sort keeps the lower index first
+    # The last key sorts first; a stable sort keeps the lower index first.
+    return np.lexsort((-scores, -counts), axis=-1)

@@ -1,4 +1,4 @@
-"""The recipe of the fusion step: class-agnostic masks + coarse map of the words → `Segmentation` with its evidence."""
+"""The recipe of the fusion step: class-agnostic masks + coarse map of the labels → `Segmentation` with its evidence."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from fusion.step.components import absorb_small, connected_parts
 from fusion.step.config import FusionConfig
 from fusion.step.embedding import mask_similarities
-from fusion.step.overlap import contingency, mean_scores, rank_labels
+from fusion.step.overlap import mean_scores, rank_labels
 from fusion.step.segmentation import Segment, Segmentation
+from ground.label_maps import contingency
 
 if TYPE_CHECKING:
     from emerdiff import Masks
-    from ovseg import CoarseMap
+    from ovseg import CoarseMap, Label
 
 DEFAULT_CONFIG = FusionConfig()
 
@@ -26,22 +27,23 @@ def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG)
     By `config.fuse` a mask takes the label that covers most of its pixels (`overlap`: ties to the higher mean
     score, then the lower index), or the one whose text embedding is nearest to its mean dense embedding
     (`embedding`). The evidence is the same for both rules: shares are shares of pixels, so that with
-    `embedding` a margin below 0 says that the pixels disagree. Masks won by a background word, and masks
+    `embedding` a margin below 0 says that the pixels disagree. Masks won by a background label, and masks
     below `config.min_score` or `config.min_margin`, become 0 = "other"; then components smaller than
     `config.min_area` are absorbed by the label around them.
 
-    With `config.split` the connected parts of masks take their place, numbered in reading order.
+    With `config.split` the connected parts of masks take their place, numbered in reading order, after parts of fewer
+    than `config.min_area` pixels have gone to the masks around them.
 
     Raises ValueError if masks and coarse map are not of one size.
     """
     if masks.label_map.shape != coarse.label_map.shape:
         raise ValueError(
             f"masks are {masks.label_map.shape} and the coarse map is {coarse.label_map.shape}: "
-            "expected both of the same picture, (H, W)"
+            "expected both of the same image, (H, W)"
         )
     if config.split:
-        masks = connected_parts(masks)
-    names = tuple(name for name in coarse.labels if name not in coarse.background)
+        masks = connected_parts(masks, config.min_area)
+    labels = tuple(label for label in coarse.labels if label not in coarse.background)
     counts = contingency(masks.label_map, coarse.label_map, (masks.num_masks, len(coarse.labels)))  # K x L
     scores = mean_scores(masks.label_map, coarse.iter_scores(), counts.sum(axis=1))  # K x L
     ranking = rank_labels(counts, scores)  # K x L
@@ -56,14 +58,14 @@ def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG)
         for mask in range(masks.num_masks)
         if counts[mask].any()
     )
-    ids = {name: index for index, name in enumerate(names, start=1)}
+    ids = {label: index for index, label in enumerate(labels, start=1)}
     mask_to_id = np.zeros(masks.num_masks, np.int32)
     for segment in segments:
         mask_to_id[segment.mask_id] = ids[segment.label] if segment.label is not None else 0
     label_map = absorb_small(mask_to_id[masks.label_map], config.min_area)
     return Segmentation(
         label_map=label_map,
-        labels=names,
+        labels=labels,
         segments=segments,
         score_map=_score_map(label_map, coarse, ids),
         mask_map=masks.label_map,
@@ -86,7 +88,8 @@ def _segment(
     margin = share - (float(counts[follower] / area) if follower is not None else 0.0)
     score = float(scores[winner])
     background = coarse.labels[winner] in coarse.background
-    abstains = score < config.min_score or (margin < config.min_margin and config.min_margin > 0)  # 0: never
+    # With a threshold of 0 no margin is too small, not even one below 0.
+    abstains = score < config.min_score or (margin < config.min_margin and config.min_margin > 0)
     return Segment(
         mask_id=mask,
         label=None if background or abstains else coarse.labels[winner],
@@ -98,10 +101,10 @@ def _segment(
     )
 
 
-def _score_map(label_map: NDArray[np.int32], coarse: CoarseMap, ids: dict[str, int]) -> NDArray[np.float32]:
+def _score_map(label_map: NDArray[np.int32], coarse: CoarseMap, ids: dict[Label, int]) -> NDArray[np.float32]:
     """(H, W) float32: at every pixel the score of the label it was given; 0 where that is "other"."""
     score_map = np.zeros(label_map.shape, np.float32)
-    for name, plane in zip(coarse.labels, coarse.iter_scores(), strict=True):
-        if name in ids:
-            np.copyto(score_map, plane, where=label_map == ids[name])
+    for label, plane in zip(coarse.labels, coarse.iter_scores(), strict=True):
+        if label in ids:
+            np.copyto(score_map, plane, where=label_map == ids[label])
     return score_map

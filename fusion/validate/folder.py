@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from fusion.runs.batch import JOURNAL, RUN
-from fusion.runs.outputs import INSTANCES, PANOPTIC, REPORT, RESULTS, folders, output_file
+from fusion.formats.schema import INSTANCES, JOURNAL, PANOPTIC, REPORT, RESULTS, RUN
+from fusion.runs.outputs import folders, output_file
 from fusion.validate.faults import Fault, Json
 
 
@@ -28,8 +28,8 @@ def unfinished_faults(output: Path) -> Iterator[Fault]:
 
 
 def stray_faults(output: Path, run: Json) -> Iterator[Fault]:
-    """Pictures of no image."""
-    for kind in ("semantic", "panoptic", "overlays"):
+    """Files of no image."""
+    for kind in ("semantic", "panoptic", "overlays", "annotations"):
         known = {output_file(output, kind, image["name"]) for image in run["images"]}
         for path in sorted((output / kind).glob("*")):
             if path not in known and path.suffix != ".part" and not _is_of_a_file_manager(path):

@@ -1,4 +1,4 @@
-"""The files of a picture → whether they are whole, and their px those that the documents say."""
+"""The files of an image → whether they are whole, and their px those that the documents say."""
 
 from __future__ import annotations
 
@@ -13,56 +13,58 @@ from PIL import Image
 
 from emerdiff import Masks
 from fusion.formats.panoptic import read_ids
+from fusion.formats.schema import INSTANCES, PANOPTIC, ImageRecord
 from fusion.formats.semantic import MAX_PALETTE_LABELS
-from fusion.runs.outputs import INSTANCES, PANOPTIC, output_file
+from fusion.runs.outputs import output_file
 from fusion.validate.faults import Check, Fault, Json, difference
-from fusion.validate.pictures import Picture
+from fusion.validate.images import ImageFacts
 from fusion.validate.regions import paint
 
 
-def picture_faults(output: Path, picture: Picture, categories: Sequence[Json], *, with_masks: bool) -> Iterator[Fault]:
+def image_faults(output: Path, image: ImageFacts, categories: Sequence[Json], *, with_masks: bool) -> Iterator[Fault]:
     """Its files, and the segmentations of its annotations; px only as far as `--max-megapixels` allows."""
-    yield from _read_png(output, "overlays", picture)
+    yield from _read_png(output, "overlays", image)
     if with_masks:
-        yield from _mask_file_faults(output, picture)
-    height, width = picture.size_hw
+        yield from _mask_file_faults(output, image)
+    yield from _record_faults(output, image)
+    height, width = image.size_hw
     if Image.MAX_IMAGE_PIXELS is not None and height * width > 2 * Image.MAX_IMAGE_PIXELS:
         size = f"{width} x {height} px"
-        yield Fault(INSTANCES, f"image {picture.name} has {size}, too many to look at: --max-megapixels allows more")
+        yield Fault(INSTANCES, f"image {image.name} has {size}, too many to look at: --max-megapixels allows more")
         return
-    owners = yield from paint(picture)
-    ids = yield from _read_panoptic(output, picture)
+    owners = yield from paint(image)
+    ids = yield from _read_panoptic(output, image)
     if ids is not None:
-        yield from _panoptic_pixel_faults(picture, ids, owners)
-    yield from _semantic_faults(output, picture, ids, categories)
+        yield from _panoptic_pixel_faults(image, ids, owners)
+    yield from _semantic_faults(output, image, ids, categories)
 
 
-def _read_panoptic(output: Path, picture: Picture) -> Check[NDArray[np.int32] | None]:
+def _read_panoptic(output: Path, image: ImageFacts) -> Check[NDArray[np.int32] | None]:
     """(H, W) ids of its panoptic PNG."""
-    opened = yield from _read_png(output, "panoptic", picture)
+    opened = yield from _read_png(output, "panoptic", image)
     if opened is None:
         return None
     if opened.mode != "RGB":
-        yield Fault(_relative("panoptic", picture.name), f"is of mode {opened.mode}, expected RGB")
+        yield Fault(_relative("panoptic", image.name), f"is of mode {opened.mode}, expected RGB")
         return None
-    return read_ids(output_file(output, "panoptic", picture.name))
+    return read_ids(output_file(output, "panoptic", image.name))
 
 
 def _panoptic_pixel_faults(
-    picture: Picture, ids: NDArray[np.int32], owners: NDArray[np.int32] | None
+    image: ImageFacts, ids: NDArray[np.int32], owners: NDArray[np.int32] | None
 ) -> Iterator[Fault]:
     """Whether `ids` are those of the annotations that own the px, and of segments_info, as often as that says."""
-    path = _relative("panoptic", picture.name)
+    path = _relative("panoptic", image.name)
     if owners is not None:
-        expected = np.array([0, *(annotation["id"] for annotation in picture.annotations)], np.int32)[owners]
+        expected = np.array([0, *(annotation["id"] for annotation in image.annotations)], np.int32)[owners]
         yield from _pixel_faults(path, ids, expected, "the masks of the annotations")
-    if picture.segments is None:
+    if image.segments is None:
         return
     areas = np.bincount(ids.ravel())
-    listed = {0, *(segment["id"] for segment in picture.segments)}
+    listed = {0, *(segment["id"] for segment in image.segments)}
     for extra in sorted(set(np.flatnonzero(areas).tolist()) - listed):
         yield Fault(path, f"has {areas[extra]} px of id {extra}, expected ids of its segments_info alone")
-    for segment in picture.segments:
+    for segment in image.segments:
         area = int(areas[segment["id"]]) if segment["id"] < len(areas) else 0
         if not area:
             yield Fault(path, f"has no px of id {segment['id']}, which is in its segments_info")
@@ -72,11 +74,11 @@ def _panoptic_pixel_faults(
 
 
 def _semantic_faults(
-    output: Path, picture: Picture, ids: NDArray[np.int32] | None, categories: Sequence[Json]
+    output: Path, image: ImageFacts, ids: NDArray[np.int32] | None, categories: Sequence[Json]
 ) -> Iterator[Fault]:
     """Mode, palette and, if the `ids` of its panoptic PNG are known, px: the categories of their segments."""
-    path = _relative("semantic", picture.name)
-    opened = yield from _read_png(output, "semantic", picture)
+    path = _relative("semantic", image.name)
+    opened = yield from _read_png(output, "semantic", image)
     if opened is None:
         return
     mode = "P" if len(categories) <= MAX_PALETTE_LABELS else "I;16"
@@ -91,10 +93,10 @@ def _semantic_faults(
     if ids is None:
         return
     category_of = np.zeros(int(ids.max()) + 1, np.int32)
-    for annotation in picture.annotations:
+    for annotation in image.annotations:
         if annotation["id"] < len(category_of):
             category_of[annotation["id"]] = annotation["category_id"]
-    expected = f"the categories of {_relative('panoptic', picture.name)}"
+    expected = f"the categories of {_relative('panoptic', image.name)}"
     yield from _pixel_faults(path, np.asarray(opened), category_of[ids], expected)
 
 
@@ -107,13 +109,13 @@ def _pixel_faults(path: str, found: NDArray[Any], expected: NDArray[Any], what: 
         yield Fault(path, f"{np.count_nonzero(wrong)} px differ from {what}; {first}")
 
 
-def _read_png(output: Path, kind: str, picture: Picture) -> Check[Image.Image | None]:
-    """A decoded PNG of the picture's size; None, and a fault, if it is anything else."""
-    path = _relative(kind, picture.name)
-    height, width = picture.size_hw
+def _read_png(output: Path, kind: str, image: ImageFacts) -> Check[Image.Image | None]:
+    """A decoded PNG of the image's size; None, and a fault, if it is anything else."""
+    path = _relative(kind, image.name)
+    height, width = image.size_hw
     try:
         with warnings.catch_warnings(), Image.open(output / path, formats=["PNG"]) as opened:
-            warnings.simplefilter("ignore")  # large pictures are fine as long as they decode
+            warnings.simplefilter("ignore")  # large images are fine as long as they decode
             if fits := opened.size == (width, height):  # from its head: nothing of another size is decoded
                 opened.load()
     except FileNotFoundError:
@@ -132,8 +134,8 @@ def _read_png(output: Path, kind: str, picture: Picture) -> Check[Image.Image | 
     return opened
 
 
-def _mask_file_faults(output: Path, picture: Picture) -> Iterator[Fault]:
-    path = _relative("masks", picture.name)
+def _mask_file_faults(output: Path, image: ImageFacts) -> Iterator[Fault]:
+    path = _relative("masks", image.name)
     try:
         shape = Masks.load(output / path).label_map.shape
     except FileNotFoundError:
@@ -141,11 +143,29 @@ def _mask_file_faults(output: Path, picture: Picture) -> Iterator[Fault]:
     except ValueError as error:
         yield Fault(path, f"cannot be loaded: {error}")
     else:
-        if shape != picture.size_hw:
+        if shape != image.size_hw:
             size = f"{shape[1]} x {shape[0]} px"
-            yield Fault(path, f"has {size}, expected {picture.size_hw[1]} x {picture.size_hw[0]}, as {INSTANCES} says")
+            yield Fault(path, f"has {size}, expected {image.size_hw[1]} x {image.size_hw[0]}, as {INSTANCES} says")
+
+
+def _record_faults(output: Path, image: ImageFacts) -> Iterator[Fault]:
+    """annotations/NAME.json, which later runs write the files about all images from: whether it agrees with them."""
+    path = _relative("annotations", image.name)
+    try:
+        record = ImageRecord.from_bytes((output / path).read_bytes())
+    except FileNotFoundError:
+        yield Fault(path, "missing")
+        return
+    except (OSError, ValueError) as error:
+        yield Fault(path, f"cannot be read: {error}")
+        return
+    yield from difference(path, f"size_hw, against {INSTANCES}", record.size_hw, list(image.size_hw))
+    kept = ("category_id", "bbox", "evidence")
+    found = [{key: region.to_json()[key] for key in kept} for region in record.regions]
+    expected = [{key: annotation[key] for key in kept} for annotation in image.annotations]
+    yield from difference(path, f"regions, against annotations of {INSTANCES}", found, expected)
 
 
 def _relative(kind: str, name: str) -> str:
-    """The output of a picture as faults name it."""
+    """The output of an image as faults name it."""
     return output_file(Path(), kind, name).as_posix()

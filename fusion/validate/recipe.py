@@ -1,6 +1,6 @@
 """Is an output folder whole, and do all its files say the same? A folder of `emerseg segment` → its faults.
 
-Documents are read first, then compared with each other, then with the pixels, one picture in memory at a time. Every
+Documents are read first, then compared with each other, then with the pixels, one image in memory at a time. Every
 step yields the faults that it finds, and returns what the next ones can use: None where that is damaged.
 """
 
@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from fusion.runs.outputs import INSTANCES, REPORT
+from fusion.formats.schema import INSTANCES, REPORT
 from fusion.step.config import NO_MASKS
 from fusion.validate.agreement import (
     agreement_with_run_faults,
@@ -24,8 +24,8 @@ from fusion.validate.agreement import (
 from fusion.validate.documents import read_instances, read_panoptic, read_results, read_run
 from fusion.validate.faults import Fault
 from fusion.validate.folder import check_folder, stray_faults, unfinished_faults
-from fusion.validate.pictures import pictures
-from fusion.validate.pixels import picture_faults
+from fusion.validate.images import image_facts
+from fusion.validate.pixels import image_faults
 
 
 def validate(output: Path) -> Iterator[Fault]:
@@ -56,8 +56,8 @@ def validate(output: Path) -> Iterator[Fault]:
     yield from pycocotools_faults(output, with_results=bool(results))
     if run is not None:
         yield from agreement_with_run_faults(run, instances, panoptic)
-        for picture in pictures(run, instances, results, panoptic):
-            yield from picture_faults(output, picture, instances["categories"], with_masks=run["masks"] != NO_MASKS)
+        for image in image_facts(run, instances, results, panoptic):
+            yield from image_faults(output, image, instances["categories"], with_masks=run["masks"] != NO_MASKS)
 
 
 def count(output: Path) -> tuple[int, int]:

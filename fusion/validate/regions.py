@@ -1,4 +1,4 @@
-"""The segmentations of a picture, decoded → whether they are what their entries say, and a map of who owns which px."""
+"""The segmentations of an image, decoded → whether they are what their entries say, and a map of who owns which px."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle_codec
 from scipy.ndimage import binary_fill_holes
 
-from fusion.runs.outputs import INSTANCES, RESULTS
-from fusion.validate.documents import is_number
+from fusion.formats.schema import INSTANCES, RESULTS
 from fusion.validate.faults import Check, Fault, Json
-from fusion.validate.pictures import Picture
+from fusion.validate.images import ImageFacts
 
 # Whole numbers of RLEs, each of a last character and those before it: pycocotools reads on behind one that is cut off.
 _COUNTS = re.compile("(?:[P-o]{0,6}[0-O])+")
@@ -37,23 +36,23 @@ class _Region:
         return slice(top, top + height), slice(left, left + width)
 
 
-def paint(picture: Picture) -> Check[NDArray[np.int32] | None]:
+def paint(image: ImageFacts) -> Check[NDArray[np.int32] | None]:
     """The map (H, W) of the annotations' exact masks, 0 = none, i = annotations[i - 1]; None unless all are known.
 
     Exact are RLEs: those of instances.json or, where that has polygons, of results.json.
     """
-    owners = np.zeros(picture.size_hw, np.int32)
+    owners = np.zeros(image.size_hw, np.int32)
     known = True
-    for index, annotation in enumerate(picture.annotations):
+    for index, annotation in enumerate(image.annotations):
         where = f"annotation {annotation['id']}"
         polygons = isinstance(annotation["segmentation"], list)
-        shown = yield from _read_region(INSTANCES, where, annotation, picture.size_hw)
+        shown = yield from _read_region(INSTANCES, where, annotation, image.size_hw)
         exact = None if polygons else shown
-        if picture.results is not None:
-            result = picture.results[index]
+        if image.results is not None:
+            result = image.results[index]
             listed: _Region | None = shown
             if result["segmentation"] != annotation["segmentation"]:
-                listed = yield from _read_region(RESULTS, f"entry of {where}", result, picture.size_hw)
+                listed = yield from _read_region(RESULTS, f"entry of {where}", result, image.size_hw)
             elif shown is not None:
                 yield from _measure(RESULTS, f"entry of {where}", result, shown)
             if polygons and isinstance(result["segmentation"], dict):
@@ -66,7 +65,7 @@ def paint(picture: Picture) -> Check[NDArray[np.int32] | None]:
         inside = exact.mask[exact.window] > 0
         before = owners[exact.window][inside]
         if before.any():
-            other = picture.annotations[int(before.max()) - 1]["id"]
+            other = image.annotations[int(before.max()) - 1]["id"]
             overlap = f"{np.count_nonzero(before)} px of it belong to others as well, as to annotation {other}"
             yield Fault(RESULTS if polygons else INSTANCES, f"{where}: {overlap}; expected no overlap")
         owners[exact.window][inside] = index + 1
@@ -109,7 +108,7 @@ def _decode_rle(segmentation: Json, size_hw: tuple[int, int]) -> _Region:
     code = {"size": list(size_hw), "counts": counts}
     try:
         mask = rle_codec.decode(code) if _COUNTS.fullmatch(counts) else None
-    except ValueError:  # more pixels than the picture has
+    except ValueError:  # more pixels than the image has
         mask = None
     if mask is None or rle_codec.encode(mask)["counts"] != counts.encode("ascii"):
         raise ValueError(f"RLE counts are {reprlib.repr(counts)}, which do not decode and encode to themselves")
@@ -117,10 +116,10 @@ def _decode_rle(segmentation: Json, size_hw: tuple[int, int]) -> _Region:
 
 
 def _decode_polygons(polygons: list[Any], size_hw: tuple[int, int]) -> _Region:
-    """ValueError on anything but lists of corners within the picture."""
+    """ValueError on anything but lists of corners within the image."""
     height, width = size_hw
     for polygon in polygons:
-        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(map(is_number, polygon)):
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(map(_is_number, polygon)):
             raise ValueError(f"polygon is {reprlib.repr(polygon)}, expected x, y of three corners or more")
         if not all(0 <= x <= width for x in polygon[::2]) or not all(0 <= y <= height for y in polygon[1::2]):
             raise ValueError(f"polygon {reprlib.repr(polygon)} has corners beyond the {width} x {height} px")
@@ -128,6 +127,11 @@ def _decode_polygons(polygons: list[Any], size_hw: tuple[int, int]) -> _Region:
         raise ValueError("segmentation is an empty list, expected a polygon")
     code = rle_codec.merge(rle_codec.frPyObjects(polygons, height, width))
     return _region(rle_codec.decode(code), code)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value of JSON can be calculated with: it may hold thousands of digits."""
+    return (type(value) is int and abs(value) <= 2**53) or isinstance(value, float)
 
 
 def _region(mask: NDArray[np.uint8], code: Json) -> _Region:

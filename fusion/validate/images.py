@@ -1,4 +1,4 @@
-"""Documents → what they say about each picture."""
+"""Documents → what they say about each image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fusion.validate.faults import Json
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageFacts:
     """What the documents say about one image."""
 
     name: str  # stem of its outputs
@@ -19,7 +19,7 @@ class Picture:
     segments: list[Json] | None  # segments_info of panoptic.json
 
 
-def pictures(run: Json, instances: Json, results: list[Json] | None, panoptic: Json | None) -> Iterator[Picture]:
+def image_facts(run: Json, instances: Json, results: list[Json] | None, panoptic: Json | None) -> Iterator[ImageFacts]:
     """The images that run.json knows the outputs of."""
     names = {image["file_name"]: image["name"] for image in run["images"]}
     found = by_image(instances["annotations"], instances["annotations"])
@@ -29,7 +29,7 @@ def pictures(run: Json, instances: Json, results: list[Json] | None, panoptic: J
     segments = {} if panoptic is None else {e["image_id"]: e["segments_info"] for e in panoptic["annotations"]}
     for image in instances["images"]:
         if image["file_name"] in names:
-            yield Picture(
+            yield ImageFacts(
                 names[image["file_name"]],
                 (image["height"], image["width"]),
                 found.get(image["id"], []),

@@ -1,0 +1,40 @@
+"""What every file is written from: an image split into labelled regions, with the evidence for each mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovseg.labels import Label
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What became of one mask, and on what evidence."""
+
+    mask_id: int  # id in the mask map
+    label: Label | None  # None: "other", by abstention or because a background label won
+    score: float  # 0..1, mean softmax score of the winning label inside the mask
+    share: float  # 0..1, the winning label's share of the mask's pixels in the coarse map
+    runner_up: Label | None  # the label with the most pixels among the others; None if there is no other
+    margin: float  # share minus the runner-up's share; below 0 only where `embedding` overrules the pixels
+    area: int  # px of the mask
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """An image (H, W) in which every pixel has one label, or is "other"."""
+
+    label_map: NDArray[np.int32]  # (H, W): 0 = other, i = labels[i - 1]
+    labels: tuple[Label, ...]  # the labels asked for, in that order, without background labels
+    segments: tuple[Segment, ...]  # one per mask that has a pixel, by mask_id
+    score_map: NDArray[np.float32]  # (H, W) in 0..1: score of the pixel's label; 0 for other
+    mask_map: NDArray[np.int32]  # (H, W): the mask_id each pixel came from
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the image, px."""
+        height, width = self.label_map.shape
+        return height, width

@@ -1,0 +1,271 @@
+"""The output folder's files of JSON, each record declared once: writers build it, readers and `validate` check by it.
+
+COCO's documents hold lists of these records; `annotations/NAME.json` is one `ImageRecord`, `run.json` one `RunFile`,
+and `journal.jsonl` one `JournalHead` followed by a `JournalEntry` a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import reprlib
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+from typing_extensions import Self
+
+INSTANCES, RESULTS, PANOPTIC, REPORT = "instances.json", "results.json", "panoptic.json", "report.html"
+RUN, JOURNAL = "run.json", "journal.jsonl"
+
+# A panoptic PNG has three bytes of colour for an id.
+MAX_ID = 256**3 - 1
+# Decimals of the scores in the files.
+DIGITS = 6
+
+
+def _file_name(value: str) -> str:
+    """A name that a file of the folder can have, and that leads nowhere else."""
+    if value in ("", ".", "..") or {"/", "\0", os.sep} & set(value):
+        raise ValueError("expected the name of a file, without folder and suffix")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise ValueError("expected the name of a file, without folder and suffix") from None
+    return value
+
+
+Id = Annotated[int, Field(ge=1, le=MAX_ID)]
+Pixels = Annotated[int, Field(ge=0, le=2**53)]
+Side = Annotated[int, Field(ge=1, lt=2**31)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Margin = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+Name = Annotated[str, AfterValidator(_file_name)]
+SizeHW = Annotated[list[Side], Field(min_length=2, max_length=2)]
+BoxXYWH = Annotated[list[Pixels], Field(min_length=4, max_length=4)]
+# RLE with `size` and `counts`, or a list of polygons [x0, y0, x1, y1, …] in px.
+Shape = dict[str, Any] | list[Any]
+
+
+class Record(BaseModel):
+    """A record of a file. Values are taken as they are, never converted; keys that are not declared are ignored."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, in the order of the fields."""
+        return self.model_dump()
+
+    def to_bytes(self) -> bytes:
+        """Compact JSON on one line, in ASCII: names of files may hold bytes that are no text, as lone surrogates."""
+        return json.dumps(self.to_json(), separators=(",", ":"), allow_nan=False).encode("ascii")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """The record that `to_bytes` wrote; ValueError, in one line, on anything else.
+
+        pydantic's own reader of JSON knows no lone surrogates.
+        """
+        try:
+            value = json.loads(data)
+            return cls.model_validate(value)
+        except RecursionError:
+            raise ValueError("is no record but JSON of too many levels") from None
+        except ValidationError:
+            raise ValueError(next(misfits(cls, value))) from None
+
+
+def misfits(kind: type[Record], value: object, where: str = "the record") -> Iterator[str]:
+    """What keeps `value`, plain data of JSON, from being a record of that kind: a sentence about `where` for each."""
+    if not isinstance(value, dict):
+        yield f"{where} is {reprlib.repr(value)}, expected an object"
+        return
+    try:
+        kind.model_validate(value)
+    except ValidationError as error:
+        for misfit in error.errors(include_url=False):
+            yield _misfit(misfit, where)
+
+
+def _misfit(error: ErrorDetails, where: str) -> str:
+    """An error of pydantic as a sentence of ours: what is there, and what is expected."""
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).removeprefix(".")
+    if error["type"] == "missing":
+        return f"{where} has no {place}"
+    message = re.sub("^(Input should be|Value error, expected)", ", expected", error["msg"])
+    message = re.sub("^, expected (greater|less) ", r", expected a number \1 ", message)
+    # Some messages are sentences of another form.
+    return f"{where}: {place} is {reprlib.repr(error['input'])}{message if message[0] == ',' else f': {message}'}"
+
+
+class ImageEntry(Record):
+    """An image of a COCO document."""
+
+    id: Id
+    file_name: str
+    height: Side
+    width: Side
+
+
+class Category(Record):
+    """A label asked for, found or not: `id` is its place among the labels, from 1."""
+
+    id: Id
+    name: str
+    supercategory: Literal["stuff", "thing"]
+    isthing: Literal[0, 1]
+    color: Annotated[list[Byte], Field(min_length=3, max_length=3)]
+
+
+class Evidence(Record):
+    """Why a region has its label."""
+
+    score: Share  # mean over the region's pixels
+    share: Share  # mean over its pixels of their masks' share
+    margin: Margin  # likewise
+    runner_up: str | None  # that of its largest mask
+    mask_ids: list[Pixels]
+
+
+class Region(Record):
+    """A region of one label, as it is before it has an id."""
+
+    category_id: Id
+    segmentation: Shape
+    area: Pixels  # of the decoded mask
+    bbox: BoxXYWH  # likewise, px
+    iscrowd: Literal[0]
+    evidence: Evidence
+
+
+class Annotation(Record):
+    """An annotation of instances.json."""
+
+    id: Id
+    image_id: Id
+    category_id: Id
+    segmentation: Shape
+    area: Pixels
+    bbox: BoxXYWH
+    iscrowd: Literal[0]
+    evidence: Evidence
+
+
+class Result(Record):
+    """An entry of results.json, COCO's format for predictions."""
+
+    image_id: Id
+    category_id: Id
+    segmentation: Shape
+    area: Pixels
+    bbox: BoxXYWH
+    score: Share
+
+
+class SegmentInfo(Record):
+    """A segment of a panoptic PNG: `id` is its colour, and the id of the annotation in instances.json."""
+
+    id: Id
+    category_id: Id
+    area: Pixels
+    bbox: BoxXYWH
+    iscrowd: Literal[0]
+
+
+class PanopticEntry(Record):
+    """An annotation of panoptic.json: one image with its PNG."""
+
+    image_id: Id
+    file_name: str
+    segments_info: list[SegmentInfo]
+
+
+class CocoDocument(Record):
+    """The frame of instances.json and panoptic.json."""
+
+    info: dict[str, Any]
+    licenses: list[Any]
+    images: list[Any]
+    annotations: list[Any]
+    categories: list[Any]
+
+
+class Outline(Record):
+    """What takes the place of a region's RLE and area in a file of polygons, which fill its holes."""
+
+    segmentation: list[list[int]]
+    area: Pixels
+
+
+class ImageRecord(Record):
+    """All that the files about all images say of one image: annotations/NAME.json."""
+
+    size_hw: SizeHW
+    regions: list[Region]
+    outlines: list[Outline] | None  # one per region, if polygons were asked for
+    lost_holes: Pixels  # holes that the outlines fill
+    thumbnail: str  # JPEG, base64
+    overlay: str  # likewise, with the regions drawn
+
+
+class LabelEntry(Record):
+    """A label as run.json keeps it."""
+
+    name: str
+    synonyms: list[str]
+    stuff: bool
+    color: Annotated[list[Byte], Field(min_length=3, max_length=3)] | None
+
+
+class RunImage(Record):
+    """What became of an image, for people."""
+
+    file_name: str  # relative to the folder that holds all images of the run
+    name: Name  # of its outputs, without suffix
+    source: str  # path of the file
+    status: Literal["done", "failed", "pending"]
+    reason: str | None  # why it failed
+    seconds: Number
+
+
+class RunFile(Record):
+    """run.json: what a run was made with and of."""
+
+    config_hash: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    preset: str
+    masks: str
+    segmentation: str
+    seed: Pixels
+    dtype: str
+    max_megapixels: Number
+    labels: list[LabelEntry]
+    background: list[LabelEntry]
+    config: dict[str, dict[str, Any]]
+    weights: dict[str, Any]
+    versions: dict[str, str]
+    images: list[RunImage]
+
+
+class JournalHead(Record):
+    """The first line of the journal: the configuration that all its entries are of."""
+
+    config_hash: str
+
+
+class JournalEntry(Record):
+    """What became of one image."""
+
+    source: str  # absolute path of the image file
+    name: Name  # stem of its outputs
+    fingerprint: list[int]  # of the file at that time, see `inputs.ImageFile`
+    status: Literal["done", "failed"]
+    reason: str | None  # why it failed
+    seconds: Number  # wall time, reading and writing included
+    image_id: Pixels  # in the COCO files; 0 if it failed
+    first_id: Pixels  # of its annotations; 0 if it has none
+    num_annotations: Pixels
+    size_hw: SizeHW | None  # None if it failed
