@@ -294,7 +294,7 @@ def test_the_page_opens_with_the_smallest_margin_first(open_report, layers):
     assert "bad.png" in page.locator("#failures li").inner_text()
     assert "cannot identify image file" in page.locator("#failures li").inner_text()
     page.wait_for_function(
-        "() => [...document.layers].length == 8 && [...document.layers].every((i) => i.naturalWidth == 60)"
+        "() => [...document.images].length == 8 && [...document.images].every((i) => i.naturalWidth == 60)"
     )
 
 
