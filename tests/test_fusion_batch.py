@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from fusion.formats.schema import JOURNAL, RUN, JournalEntry
-from fusion.runs.batch import LOCK, Job, Written, locked, plan_run, run_batch
+from fusion.runs.batch import LOCK, locked, plan_run, run_batch
+from fusion.runs.job import Job, Written
 from fusion.runs.journal import Numbering, open_journal
 from ground.files import replacing, write_bytes, write_json
 

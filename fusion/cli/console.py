@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from types import FrameType
 
-    from fusion.runs.batch import Outcome
+    from fusion.runs.job import Outcome
 
 PACKAGES = ("emerdiff", "ovseg", "fusion")
 

@@ -7,70 +7,25 @@ the result is that of a run that was never stopped.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from fusion.formats.schema import JOURNAL, JournalEntry, RunImage
+from fusion.runs.attempt import Attempt, compute, read, skipped, write
 from fusion.runs.inputs import ImageFile, common_names, name_outputs
-from fusion.runs.journal import Numbering, append_entry, open_journal, start_journal
+from fusion.runs.job import Finished, Job, Outcome
+from fusion.runs.journal import Numbering, open_journal, start_journal
 from ground.files import OutOfSpaceError, is_full
-from ground.images import read_image
-
-log = logging.getLogger(__name__)
 
 LOCK = ".lock"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of an image, for whoever runs the batch."""
-
-    source: str  # absolute path of the image file
-    name: str  # stem of its outputs
-    status: Literal["done", "failed", "skipped"]
-    reason: str | None  # why it failed
-    seconds: float  # wall time; of a skipped image that of the run that finished it
-
-
-@dataclass(frozen=True)
-class Finished:
-    """An image that is through, for the files at the end."""
-
-    entry: JournalEntry
-    file_name: str  # path of the image relative to the folder that holds all images of the run
-
-
-@dataclass(frozen=True)
-class Written:
-    """What `Job.write` says of an image."""
-
-    size_hw: tuple[int, int]
-    first_id: int = 0  # of its annotations; 0 if it has none
-    num_annotations: int = 0
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is done to every image, and to the output folder at the end."""
-
-    config_hash: str  # of all that decides the results
-    compute: Callable[[NDArray[np.uint8], str], Any]  # (image, output name) → what `write` takes
-    # (result, output name, number of annotations → id of the first) writes the outputs, in a thread.
-    write: Callable[[Any, str, Callable[[int], int]], Written]
-    finish: Callable[[Sequence[Finished], Sequence[RunImage]], None]  # writes what is about all images
-    is_whole: Callable[[str], bool]  # (output name) whether all outputs of an image are on disk
-    remove: Callable[[str, bool], None]  # (output name, keep its masks) deletes the outputs of an image
 
 
 @contextmanager
@@ -147,9 +102,9 @@ def _run(
                 if stop():
                     break
                 if reading is None:
-                    task = writer.submit(_skipped, latest[str(file.path)])
+                    task = writer.submit(skipped, latest[str(file.path)])
                 else:
-                    task = writer.submit(_write, _compute(file, reading, job), job, journal, numbering)
+                    task = writer.submit(write, compute(file, reading, job), job, journal, numbering)
                 writing.append(task)
                 if len(writing) > 1:
                     yield writing.popleft().result()
@@ -164,85 +119,16 @@ def _run(
             _finish(files, output, job)
 
 
-@dataclass
-class _Attempt:
-    """An image on its way through."""
-
-    file: ImageFile
-    fingerprint: list[int]
-    seconds: float  # of work on it so far, waiting not included
-    result: Any = None  # of `Job.compute`
-    reason: str | None = None  # why it failed
-
-
 def _read_ahead(
     files: Sequence[ImageFile], reader: Executor, is_wanted: Callable[[ImageFile], bool]
-) -> Iterator[tuple[ImageFile, Future[tuple[_Attempt, NDArray[np.uint8]]] | None]]:
+) -> Iterator[tuple[ImageFile, Future[tuple[Attempt, NDArray[np.uint8]]] | None]]:
     """Every file and, if it is wanted, its image, whose reading begins while the one before is worked on."""
     ahead: deque[tuple[ImageFile, Future[Any] | None]] = deque()
     for file in files:
-        ahead.append((file, reader.submit(_read, file) if is_wanted(file) else None))
+        ahead.append((file, reader.submit(read, file) if is_wanted(file) else None))
         if len(ahead) > 1:
             yield ahead.popleft()
     yield from ahead
-
-
-def _read(file: ImageFile) -> tuple[_Attempt, NDArray[np.uint8]]:
-    start = time.perf_counter()
-    fingerprint = file.fingerprint
-    image = read_image(file.path)
-    return _Attempt(file, fingerprint, time.perf_counter() - start), image
-
-
-def _compute(file: ImageFile, reading: Future[tuple[_Attempt, NDArray[np.uint8]]], job: Job) -> _Attempt:
-    attempt = _Attempt(file, [], 0.0)
-    try:
-        attempt, image = reading.result()
-        start = time.perf_counter()
-        attempt.result = job.compute(image, file.name)
-        attempt.seconds += time.perf_counter() - start
-    except Exception as error:  # whatever is wrong with one image, the others go on; the reason is kept
-        attempt.reason = _reason(error, file)
-    return attempt
-
-
-def _write(attempt: _Attempt, job: Job, journal: Path, numbering: Numbering) -> Outcome:
-    start, file = time.perf_counter(), attempt.file
-    source = str(file.path)
-    written = None
-    if attempt.reason is None:
-        try:
-            written = job.write(attempt.result, file.name, lambda count: numbering.first_id(source, count))
-        except Exception as error:
-            if is_full(error):
-                raise
-            attempt.reason = _reason(error, file)
-    if written is None:
-        job.remove(file.name, True)
-    entry = JournalEntry(
-        source=source,
-        name=file.name,
-        fingerprint=attempt.fingerprint,
-        status="failed" if written is None else "done",
-        reason=attempt.reason,
-        seconds=round(attempt.seconds + time.perf_counter() - start, 3),
-        image_id=0 if written is None else numbering.image_id(source),
-        first_id=0 if written is None else written.first_id,
-        num_annotations=0 if written is None else written.num_annotations,
-        size_hw=None if written is None else list(written.size_hw),
-    )
-    append_entry(journal, entry)
-    numbering.note(entry)
-    return Outcome(entry.source, entry.name, entry.status, entry.reason, entry.seconds)
-
-
-def _skipped(entry: JournalEntry) -> Outcome:
-    return Outcome(entry.source, entry.name, "skipped", entry.reason, entry.seconds)
-
-
-def _reason(error: Exception, file: ImageFile) -> str:
-    log.info("%s failed", file.path, exc_info=error)
-    return " ".join(str(error).removeprefix(f"{file.path}: ").split()) or type(error).__name__
 
 
 def _finish(files: Sequence[ImageFile], output: Path, job: Job) -> None:

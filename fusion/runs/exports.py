@@ -27,7 +27,7 @@ from fusion.formats.schema import (
     Record,
     Result,
 )
-from fusion.runs.batch import Finished
+from fusion.runs.job import Finished
 from fusion.runs.outputs import output_file
 from ground.files import replacing
 from ovseg.labels import Label

@@ -22,7 +22,7 @@ from fusion.formats.render import draw_regions, overlay
 from fusion.formats.report import thumbnails
 from fusion.formats.schema import RUN, ImageRecord, RunImage
 from fusion.formats.semantic import semantic_png
-from fusion.runs.batch import Finished, Job, Written
+from fusion.runs.job import Finished, Job, Written
 from fusion.runs.exports import write_exports
 from fusion.runs.outputs import has_outputs, output_file, remove_outputs, write_png
 from fusion.runs.spec import RunSpec
