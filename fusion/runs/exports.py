@@ -15,6 +15,7 @@ from typing import IO, Any
 from fusion.formats.coco import categories, info, with_ids
 from fusion.formats.panoptic import panoptic_entry
 from fusion.formats.report import ReportImage, ReportPage
+from fusion.formats.record import Record
 from fusion.formats.schema import (
     INSTANCES,
     PANOPTIC,
@@ -24,7 +25,6 @@ from fusion.formats.schema import (
     ImageEntry,
     ImageRecord,
     Outline,
-    Record,
     Result,
 )
 from fusion.runs.job import Finished

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fusion.formats.record import Record, misfits
 from fusion.formats.schema import (
     INSTANCES,
     PANOPTIC,
@@ -18,10 +19,8 @@ from fusion.formats.schema import (
     CocoDocument,
     ImageEntry,
     PanopticEntry,
-    Record,
     Result,
     RunFile,
-    misfits,
 )
 from fusion.step.config import MASK_SOURCES, SEGMENTATIONS
 from fusion.validate.faults import Check, Fault, Json, T
