@@ -1,0 +1,90 @@
+"""A whole folder in one call: inputs + spec → an output folder. The recipe of `emerseg segment`, `masks`, `relabel`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from fusion.models.load import load_clip, load_diffusion
+from fusion.models.segmenter import Segmenter
+from fusion.models.sources import mask_maker
+from fusion.runs.batch import locked, plan_run, run_batch
+from fusion.runs.job import Job, Outcome
+from fusion.runs.inputs import ImageFile, find_images
+from fusion.runs.jobs import masks_job, segment_job
+from fusion.runs.outputs import folders
+from fusion.runs.relabel import earlier_files
+from fusion.runs.spec import RunSpec
+from ground.images import limit_pixels
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run whose images are known and whose models are loaded."""
+
+    files: Sequence[ImageFile]
+    start: Callable[..., Generator[Outcome, None, None]]  # (stop=…) yields what became of each image; see `run_batch`
+
+
+def run_folder(
+    spec: RunSpec,
+    inputs: Sequence[str | Path] | str | Path,
+    output: str | Path,
+    *,
+    device: str = "auto",
+    limit: int | None = None,
+    overwrite: bool = False,
+) -> tuple[Outcome, ...]:
+    """Do all that `spec` says to every image of `inputs`: what became of each; the results are in the folder `output`.
+
+    `inputs` are images, folders, globs or lists, as for `emerseg segment`; the folder is that of the command line, and
+    the same call goes on where a killed one stopped. Without labels in the spec it makes class-agnostic masks alone.
+    An image that fails has its reason in its `Outcome`. Raises FileNotFoundError or ValueError on inputs, labels and
+    settings that are wrong, WeightsMissing on weights that are not on this disk.
+    """
+    given = [inputs] if isinstance(inputs, (str, Path)) else inputs
+    opened = opened_run(spec, given, Path(output), device=device, limit=limit, overwrite=overwrite)
+    with opened as run:
+        return tuple(run.start())
+
+
+@contextmanager
+def opened_run(
+    spec: RunSpec,
+    inputs: Sequence[str | Path],
+    output: Path,
+    *,
+    device: str = "auto",
+    limit: int | None = None,
+    overwrite: bool = False,
+) -> Iterator[OpenRun]:
+    """The same, image by image: finds the images, locks the folder, loads the models; the caller starts and may stop."""
+    limit_pixels(spec.max_megapixels)
+    paths = find_images(inputs, outside=folders(output))
+    with locked(output):
+        files = plan_run(paths, output, spec.hash, overwrite=overwrite)[:limit]
+        job = _job(spec, output, device)
+        yield OpenRun(files, partial(run_batch, files, output, job, overwrite=overwrite))
+
+
+@contextmanager
+def opened_relabelling(spec: RunSpec, output: Path, *, device: str = "auto") -> Iterator[OpenRun]:
+    """The images of an earlier run once more, by `spec` (see `relabelled`) and on their cached masks."""
+    limit_pixels(spec.max_megapixels)
+    with locked(output):
+        files = earlier_files(output)
+        clip = load_clip(spec.preset, device=device, dtype=spec.dtype)
+        job = segment_job(Segmenter(spec.preset, clip, None, spec.masks), output, spec)
+        yield OpenRun(files, partial(run_batch, files, output, job))
+
+
+def _job(spec: RunSpec, output: Path, device: str) -> Job:
+    """The job of a spec, with its models loaded."""
+    if spec.labels:
+        segmenter = Segmenter.from_preset(spec.preset, masks=spec.masks, device=device, dtype=spec.dtype)
+        return segment_job(segmenter, output, spec)
+    model = load_diffusion(spec.masks, spec.preset, device=device, dtype=spec.dtype)
+    return masks_job(mask_maker(spec.masks, spec.preset.emerdiff, model), output, spec)

@@ -1,0 +1,145 @@
+"""What decides a run: preset, labels and choices in one object, its hash, and the way back from a folder's run.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fusion.formats.schema import RUN, LabelEntry, RunFile, RunImage
+from fusion.models.load import weights_used
+from fusion.models.presets import SECTIONS, Preset, config_hash, load_preset, make_preset, mask_hash, with_overrides
+from fusion.step.config import DIFFUSION_SOURCES, NO_MASKS, SEGMENTATIONS, check_source
+from ground.images import MAX_MEGAPIXELS
+from ground.versions import all_versions
+from ovseg.labels import Label, as_labels
+
+
+@dataclass(frozen=True, init=False)
+class RunSpec:
+    """All that decides the results of a run over any images. Without labels it is a run for class-agnostic masks."""
+
+    preset: Preset
+    labels: tuple[Label, ...]
+    background: tuple[Label, ...]  # labels whose pixels become "other"
+    masks: str  # where masks come from, one of MASK_SOURCES
+    segmentation: str  # how instances.json says where a region is, one of SEGMENTATIONS
+    seed: int  # of the noise
+    dtype: str  # of the models, as given: "auto" or a name
+    max_megapixels: float  # larger images are refused; no part of the hash
+
+    def __init__(
+        self,
+        preset: Preset | str | Path = "sd15",
+        labels: Sequence[str | Label] = (),
+        background: Sequence[str | Label] = (),
+        masks: str = "emerdiff",
+        segmentation: str = "rle",
+        seed: int = 0,
+        dtype: str = "auto",
+        max_megapixels: float = MAX_MEGAPIXELS,
+    ) -> None:
+        """`preset` is a name, a .yaml file or a loaded one; plain text is taken for a label. ValueError on a bad value."""
+        if segmentation not in SEGMENTATIONS:
+            raise ValueError(f"segmentation is {segmentation!r}, expected one of {', '.join(SEGMENTATIONS)}")
+        if check_source(masks) == NO_MASKS and not labels:
+            raise ValueError(f"masks is {NO_MASKS!r}, which is CLIP alone, and there are no labels for it")
+        words = as_labels(labels, background) if labels else ()
+        values: dict[str, Any] = {
+            "preset": preset if isinstance(preset, Preset) else load_preset(preset),
+            "labels": words[: len(labels)],
+            "background": words[len(labels) :],
+            "masks": str(masks),
+            "segmentation": str(segmentation),
+            "seed": seed,
+            "dtype": str(dtype),
+            "max_megapixels": float(max_megapixels),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 (hex) of all that decides the results for a given image; known before any model is loaded."""
+        if not self.labels:
+            return self.mask_hash
+        return config_hash(
+            self.preset,
+            masks=self.masks,
+            seed=self.seed,
+            dtype=self.dtype,
+            segmentation=self.segmentation,
+            labels=[asdict(label) for label in self.labels],
+            background=[asdict(label) for label in self.background],
+        )
+
+    @cached_property
+    def mask_hash(self) -> str:
+        """SHA-256 (hex) of all that decides the masks of a given image, so that they serve other labels as well."""
+        return mask_hash(self.preset.emerdiff, self.masks, seed=self.seed, dtype=self.dtype)
+
+    def run_file(self, images: Sequence[RunImage]) -> RunFile:
+        """What run.json says of it, of the software and weights that it runs with, and of its images."""
+        return RunFile(
+            config_hash=self.hash,
+            preset=self.preset.name,
+            masks=self.masks,
+            segmentation=self.segmentation,
+            seed=self.seed,
+            dtype=self.dtype,
+            max_megapixels=self.max_megapixels,
+            labels=[_label_entry(label) for label in self.labels],
+            background=[_label_entry(label) for label in self.background],
+            config={section: asdict(getattr(self.preset, section)) for section in SECTIONS},
+            weights=weights_used(self.preset, diffusion=self.masks in DIFFUSION_SOURCES, clip=bool(self.labels)),
+            versions=all_versions(),
+            images=list(images),
+        )
+
+    @classmethod
+    def read(cls, output: Path) -> RunSpec:
+        """The spec of the run in the folder `output`. ValueError, in one line, if its run.json is none."""
+        run = read_run(output)
+        try:
+            return cls(
+                preset=make_preset(run.preset, "", run.config),
+                labels=[_label(entry) for entry in run.labels],
+                background=[_label(entry) for entry in run.background],
+                masks=run.masks,
+                segmentation=run.segmentation,
+                seed=run.seed,
+                dtype=run.dtype,
+                max_megapixels=run.max_megapixels,
+            )
+        except (ValueError, KeyError) as error:
+            raise _unreadable(output, error) from None
+
+    def with_overrides(self, overrides: Sequence[str]) -> RunSpec:
+        """The spec with `overrides` of its preset, such as "ovseg.dense=clip"."""
+        return replace(self, preset=with_overrides(self.preset, overrides))
+
+
+def read_run(output: Path) -> RunFile:
+    """A folder's run.json. ValueError, in one line, if there is none, or if it is not what a run writes."""
+    try:
+        return RunFile.from_bytes((output / RUN).read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"no {RUN} in {output}: expected the output folder of `emerseg segment`") from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(output, error) from None
+
+
+def _unreadable(output: Path, error: Exception) -> ValueError:
+    return ValueError(f"{output / RUN} is not what `emerseg segment` writes, or damaged: {error}")
+
+
+def _label_entry(label: Label) -> LabelEntry:
+    color = None if label.color is None else list(label.color)
+    return LabelEntry(name=label.name, synonyms=list(label.synonyms), stuff=label.stuff, color=color)
+
+
+def _label(entry: LabelEntry) -> Label:
+    color = None if entry.color is None else (entry.color[0], entry.color[1], entry.color[2])
+    return Label(entry.name, tuple(entry.synonyms), entry.stuff, color)
