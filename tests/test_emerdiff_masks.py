@@ -28,12 +28,12 @@ def same(first: Masks, second: Masks) -> bool:
 
 @pytest.mark.parametrize("difference", [None, np.random.default_rng(0).random((2, 3, 4)).astype(np.float16)])
 def test_a_file_gives_everything_back(tmp_path, difference):
-    path = tmp_path / "picture.npz"
+    path = tmp_path / "image.npz"
     saved = masks(difference=difference)
     saved.save(path, config_hash="0123abc", seed=7, exact=True)
     assert same(Masks.load(path), saved)
     assert Masks.load_metadata(path) == {"config_hash": "0123abc", "seed": 7, "exact": True}
-    assert os.listdir(tmp_path) == ["picture.npz"]
+    assert os.listdir(tmp_path) == ["image.npz"]
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path):
@@ -43,12 +43,12 @@ def test_the_same_content_gives_the_same_bytes(tmp_path):
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path):
-    path = tmp_path / "picture.npz"
+    path = tmp_path / "image.npz"
     masks().save(path)
     before = path.read_bytes()
     with pytest.raises(ValueError):
         masks().save(path, note=object())  # cannot be stored without pickling
-    assert path.read_bytes() == before and os.listdir(tmp_path) == ["picture.npz"]
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["image.npz"]
 
 
 def test_metadata_must_not_hide_an_array(tmp_path):

@@ -205,3 +205,9 @@ def test_a_unet_that_needs_more_than_a_latent_is_refused():
     )
     with pytest.raises(ValueError, match="the UNet takes 9 channels, expected 4, as the VAE gives"):
         Backbone(inpainting, tiny_vae(), torch.zeros(1, 5, 16), tiny_backbone().schedule)
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("gpu", "auto"), ("cpu", "half")])
+def test_unusable_devices_and_dtypes_are_refused(tmp_path, device, dtype):
+    with pytest.raises(ValueError, match=r"(device is 'gpu'|dtype is 'half'), expected"):
+        load_backbone(tmp_path, device=device, dtype=dtype)
