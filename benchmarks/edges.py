@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from emerdiff import EmerDiff, Masks
-from emerdiff.argmax import label_map_of
 from emerdiff.frame import resize_plane
-from emerdiff.guided import GuidedFilter, shares
+from emerdiff.guided import guided_planes
 from fusion.evaluation.metrics import boundary_f, confusion_matrix, majority_regions, mean_iou
+from ground.planes import largest_plane
 from toyworld import scene
 
 FIRST_SEED = 1_000_000
@@ -40,7 +40,7 @@ def main() -> None:
         masks = plain.segment(drawn.image, keep_difference=True)
         clusters = upsampled_clusters(masks)
         maps = {
-            "naive": label_map_of(clusters, drawn.image.shape[:2])[0],
+            "naive": largest_plane(plane.numpy() for plane in clusters),
             "naive, filtered": filtered(clusters, drawn.image, masks, radius),
             "emerdiff": masks.label_map,
             "emerdiff, filtered": filtered(differences(masks), drawn.image, masks, radius),
@@ -67,9 +67,9 @@ def differences(masks: Masks) -> list[torch.Tensor]:
 
 
 def filtered(planes: list[torch.Tensor], image: np.ndarray, masks: Masks, radius: float) -> np.ndarray:
-    """(H, W) int32 label map of planes (H, W) at the picture's size; `radius` in positions of the clusters' grid."""
+    """(H, W) int32 label map of planes (H, W) at the image's size; `radius` in positions of the clusters' grid."""
     pixels = max(1, round(radius * image.shape[0] / masks.low_res.shape[0]))
-    return label_map_of(shares(planes), image.shape[:2], resize=GuidedFilter(image, image.shape[:2], pixels))[0]
+    return largest_plane(guided_planes(planes, image, pixels))
 
 
 if __name__ == "__main__":

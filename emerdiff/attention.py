@@ -1,4 +1,4 @@
-"""Hands on the UNet's attention layers: record queries, record and inject whole attentions, offset an output.
+"""Access to the UNet's attention layers: record queries, record and inject whole attentions, offset an output.
 
 Each is a context manager over short-lived hooks or processors that leaves the UNet as it was, also after an exception.
 Layers are diffusers' `Attention` modules; tokens are positions of the layer's grid, row by row.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
-# Up to so many tokens the softmax of a shared Q and K is computed once for a whole batch of values: with 256
+# Up to this many tokens, the softmax of a shared Q and K is computed once for a whole batch of values: with 256
 # tokens the UNet takes 12 % less time. Above, heads × N × N numbers outgrow the memory.
 _SHARED_SOFTMAX_TOKENS = 1024
 
@@ -35,12 +35,13 @@ def attention_layers(unet: nn.Module) -> dict[str, Any]:
 
 
 def token_grid(latent_hw: tuple[int, int], tokens: int) -> tuple[int, int]:
-    """(h, w) of a layer with so many tokens: the latent's size, halved until it fits, else ValueError."""
+    """(h, w) of a layer with that many tokens: the latent's size, halved until it fits, else ValueError."""
     height, width = latent_hw
     while height * width > tokens and height % 2 == 0 and width % 2 == 0:
         height, width = height // 2, width // 2
     if height * width != tokens:
-        raise ValueError(f"{tokens} tokens given, a halving of the latent's {latent_hw[0]}x{latent_hw[1]} expected")
+        height, width = latent_hw
+        raise ValueError(f"a layer has {tokens} tokens, expected the latent's {height}x{width} or a halving of it")
     return height, width
 
 

@@ -1,4 +1,4 @@
-"""The frozen diffusion model: weights folder → `Backbone`, which encodes pictures, denoises and decodes latents.
+"""The frozen diffusion model: weights folder → `Backbone`, which encodes images, denoises and decodes latents.
 
 The only file here that imports diffusers and transformers.
 """
@@ -19,11 +19,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from emerdiff.attention import attention_layers
-from emerdiff.device import resolve_device, resolve_dtype
-from emerdiff.fetch import fetch_weights, weights_variant
+from emerdiff.fetch import weights_variant
 from emerdiff.schedule import NoiseSchedule, posterior_mean
-
-__all__ = ["Backbone", "fetch_weights", "load_backbone"]
+from ground.device import resolve_device, resolve_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +41,13 @@ class Backbone:
     def __post_init__(self) -> None:
         latent_channels, unet_channels = self.vae.config.latent_channels, self.unet.config.in_channels
         if unet_channels != latent_channels:
-            raise ValueError(f"the UNet takes {unet_channels} channels, {latent_channels} as the VAE gives expected")
+            raise ValueError(f"the UNet takes {unet_channels} channels, expected {latent_channels}, as the VAE gives")
         if self.unet.config.addition_embed_type or self.unet.config.class_embed_type:
-            raise ValueError("the UNet takes conditions besides a prompt; a Stable Diffusion 1.x or 2.x one expected")
+            raise ValueError("the UNet takes conditions besides a prompt, expected one of Stable Diffusion 1.x or 2.x")
 
     @property
     def side_multiple(self) -> int:
-        """px: the model takes pictures whose sides are multiples of it."""
+        """px: the model takes images whose sides are multiples of it."""
         halvings = len(self.vae.config.block_out_channels) + len(self.unet.config.block_out_channels) - 2
         return 2**halvings
 
@@ -57,8 +55,7 @@ class Backbone:
         """The UNet's attention layer of that name; `field` says in the ValueError which setting named it."""
         layers = attention_layers(self.unet)
         if name not in layers:
-            choices = ", ".join(layers)
-            raise ValueError(f"emerdiff.{field}: {name!r} given, an attention layer expected; choices: {choices}")
+            raise ValueError(f"emerdiff.{field} is {name!r}, expected one of the layers {', '.join(layers)}")
         return layers[name]
 
     def encode(self, pixels: Tensor) -> Tensor:
@@ -67,12 +64,12 @@ class Backbone:
         return (latent - (self.vae.config.shift_factor or 0.0)) * self.vae.config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
-        """RGB, (B, 3, H, W) float32 around 0..1, not clipped: differences of what is out of range count."""
+        """RGB, (B, 3, H, W) float32 around 0..1, not clipped, so that values out of range count in differences too."""
         latents = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
         return self.vae.decode(latents.to(self.vae.dtype)).sample.float() / 2 + 0.5
 
     def predict(self, latents: Tensor, timestep: int) -> Tensor:
-        """What the UNet says of (B, C, h, w) latents with the empty prompt: noise or v, float32, the same shape."""
+        """The UNet's output for (B, C, h, w) latents with the empty prompt: noise or v, float32, the same shape."""
         prompt = self.empty_prompt.expand(len(latents), -1, -1)
         return self.unet(latents.to(self.unet.dtype), timestep, encoder_hidden_states=prompt).sample.float()
 
@@ -82,7 +79,7 @@ class Backbone:
 
 
 def load_backbone(folder: Path, *, device: str = "auto", dtype: str = "auto") -> Backbone:
-    """Backbone from a Stable Diffusion folder of diffusers; `device` and `dtype` as in device.py."""
+    """Backbone from a Stable Diffusion folder of diffusers; `device` and `dtype` as in ground.device."""
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
 
@@ -103,7 +100,7 @@ def load_backbone(folder: Path, *, device: str = "auto", dtype: str = "auto") ->
     scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
     backbone = Backbone(
         unet=model(UNet2DConditionModel, "unet", torch_dtype),
-        # In channels_last two CPU cores decode a pair of pictures of `mini` in 0.7 of the time.
+        # In channels_last two CPU cores decode a pair of images of `mini` in 0.7 of the time.
         vae=model(AutoencoderKL, "vae", vae_dtype).to(memory_format=torch.channels_last),
         empty_prompt=_embed_empty_prompt(folder).to(torch_device, torch_dtype),
         schedule=NoiseSchedule(
@@ -133,7 +130,7 @@ def _embed_empty_prompt(folder: Path) -> Tensor:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Without the progress bar that transformers draws for every file, even the smallest."""
+    """Keeps transformers from drawing a progress bar for every file, even the smallest."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:

@@ -1,4 +1,4 @@
-"""Masks without a diffusion model, as controls: picture → superpixels (SLIC), or cells of a regular grid."""
+"""Masks without a diffusion model, as controls: image → superpixels (SLIC), or cells of a regular grid."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import slic
 
-from emerdiff.frame import Picture, as_rgb
 from emerdiff.masks import Masks
+from ground.images import ImageLike, as_rgb
 
 _SLIC_TRIES = 4
-_SLIC_PREVIEW = 512  # px, longest side of the picture that is tried on
+_SLIC_PREVIEW = 512  # px, longest side of the reduced image that SLIC is tried on
 
 
-def slic_masks(image: Picture, clusters: int) -> Masks:
+def slic_masks(image: ImageLike, clusters: int) -> Masks:
     """Superpixels (SLIC, Achanta et al. 2012, compactness 10) of a PIL image or (H, W, 3) uint8 array.
 
     About `clusters` of them: SLIC starts from a regular grid, which rarely has just as many cells, and merges small
@@ -29,7 +29,7 @@ def slic_masks(image: Picture, clusters: int) -> Masks:
 
 
 def _segments_to_ask_for(rgb: NDArray[np.uint8], clusters: int) -> int:
-    """What skimage must be asked for, to get about as many superpixels as `clusters`: the best of a few tries."""
+    """The number to ask skimage for to get about `clusters` superpixels: the best of a few tries."""
     asked, missed = clusters, {}
     for _ in range(_SLIC_TRIES):
         found = int(_superpixels(rgb, asked).max()) + 1
@@ -42,12 +42,13 @@ def _segments_to_ask_for(rgb: NDArray[np.uint8], clusters: int) -> int:
 
 def _superpixels(rgb: NDArray[np.uint8], asked: int) -> NDArray[np.int32]:
     segments = slic(rgb, n_segments=asked, compactness=10, channel_axis=-1, start_label=0)
-    _, inverse = np.unique(segments, return_inverse=True)  # SLIC may leave out indices
+    # SLIC may leave out indices.
+    _, inverse = np.unique(segments, return_inverse=True)
     label_map: NDArray[np.int32] = inverse.reshape(rgb.shape[:2]).astype(np.int32)
     return label_map
 
 
-def grid_masks(image: Picture, clusters: int) -> Masks:
+def grid_masks(image: ImageLike, clusters: int) -> Masks:
     """About `clusters` cells, as square as they can be, of a PIL image or (H, W, 3) uint8 array.
 
     `features` are mean RGB in 0..1, (K, 3); `low_res` is the grid with one position per cell.
@@ -64,7 +65,7 @@ def grid_masks(image: Picture, clusters: int) -> Masks:
 
 def _check_clusters(clusters: int) -> None:
     if clusters < 1:
-        raise ValueError(f"clusters: {clusters} given, an integer >= 1 expected")
+        raise ValueError(f"clusters is {clusters}, expected a whole number from 1")
 
 
 def _mean_rgb(rgb: NDArray[np.uint8], label_map: NDArray[np.int32], count: int) -> NDArray[np.float32]:

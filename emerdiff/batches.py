@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# PyTorch's texts: CUDA and MPS; the CPU allocator, the last on Windows.
+# What PyTorch says: on CUDA and MPS; of the CPU; of the CPU on Windows.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -40,10 +40,10 @@ class Batches:
     def _halve(self, failed: int, error: BaseException) -> None:
         if failed == 1:
             raise torch.OutOfMemoryError(
-                "memory does not hold even one trajectory; try a smaller emerdiff.image_size or float16"
+                "not even one trajectory fits into memory; try a smaller emerdiff.image_size, or float16"
             ) from error
         self.size = failed // 2
-        logger.warning("memory does not hold a batch of %d: going on with %d", failed, self.size)
+        logger.warning("a batch of %d does not fit into memory, continuing with %d", failed, self.size)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -26,7 +26,7 @@ def low_resolution_masks(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """(h, w) int32 cluster of each position of the feature layer, and (K, C) float32 mean query of each cluster.
 
-    `clean` is z0, (1, C, H, W) float32. K may be below `config.clusters` where the features are too much alike.
+    `clean` is z0, (1, C, H, W) float32. K is below `config.clusters` where too few features are distinct.
     """
     features = read_features(backbone, clean, config, generator)  # N C
     grid = token_grid((clean.shape[2], clean.shape[3]), len(features))
@@ -57,8 +57,8 @@ def read_features(
 def with_positions(features: NDArray[np.float32], grid: tuple[int, int], position_weight: float) -> NDArray[np.float32]:
     """(N, C + 2) float32: features, scaled to unit total variance, and `position_weight` times their place on the grid.
 
-    Ours, not the paper's; SLIC does it with colours. The longer side of the grid (h, w) is 1. With weight 0 the
-    features come back as they are.
+    This is ours, not the paper's; SLIC does the same with colours. The longer side of the grid (h, w) counts as 1. With
+    weight 0 the features are returned unchanged.
     """
     if position_weight == 0:
         return features
@@ -70,16 +70,16 @@ def with_positions(features: NDArray[np.float32], grid: tuple[int, int], positio
 
 
 def cluster(features: NDArray[np.float32], clusters: int, grid: tuple[int, int] | None = None) -> NDArray[np.int32]:
-    """(N,) int32 cluster of each of N positions with (N, C) features, from 0 on.
+    """(N,) int32 cluster of each of N positions with (N, C) features, numbered from 0.
 
     k-means, as in the paper; with the `grid` (h, w) of the positions Ward's agglomeration (Ward 1963) of neighbours on
-    it, so that each cluster is one connected region. Always the same for the same features. Fewer distinct features
-    than `clusters` give fewer clusters; more clusters than positions is a ValueError.
+    it, so that each cluster is one connected region. The same features always give the same clusters. Fewer distinct
+    features than `clusters` give fewer clusters; more clusters than positions is a ValueError.
     """
     if clusters > len(features):
         raise ValueError(
-            f"emerdiff.clusters: {clusters} given, at most {len(features)} expected: "
-            "the feature layer has no more positions for this picture"
+            f"emerdiff.clusters is {clusters}, expected at most {len(features)}, "
+            "the number of positions that the feature layer has for this image"
         )
     labels = _kmeans(features, clusters) if grid is None else _ward(features, clusters, grid)
     used, assignment = np.unique(labels, return_inverse=True)
@@ -90,7 +90,8 @@ def cluster(features: NDArray[np.float32], clusters: int, grid: tuple[int, int] 
 
 def _kmeans(features: NDArray[np.float32], clusters: int) -> NDArray[np.int32]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # that some clusters are empty: handled by the caller
+        # The warning says that some clusters are empty, which the caller handles.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         return KMeans(clusters, n_init=3, random_state=0).fit_predict(features)
 
 

@@ -19,9 +19,8 @@ from emerdiff.frame import resize_plane
 def difference_planes(backbone: Backbone, ends: Tensor, config: EmerDiffConfig) -> Iterator[Tensor]:
     """Yields K planes (H, W) float32 in the model's image frame, RGB distances (RGB spans 0..1), on the CPU.
 
-    `ends` is (2K, C, h, w): −λ and +λ of the first mask, of the second, … One pair is decoded at a time: decoding fills
-    the device with one picture already, and K planes never are in memory together. Raises ValueError if a plane is not
-    finite (float16 overflows).
+    `ends` is (2K, C, h, w): −λ and +λ of the first mask, of the second, … One pair is decoded at a time, because one
+    image already keeps the device busy. Raises ValueError if a plane is not finite (float16 overflows).
     """
 
     def decoded(part: slice) -> Tensor:
@@ -39,8 +38,8 @@ def difference_planes(backbone: Backbone, ends: Tensor, config: EmerDiffConfig) 
 def near_masks(planes: Iterable[Tensor], low_res: NDArray[np.int32], sigma: float) -> Iterator[Tensor]:
     """Yields each plane (H, W) times its mask M^i of the (h, w) label map, smoothed by a Gaussian and resized to H × W.
 
-    Ours, not the paper's: a small model also answers far from what was modulated, where the weight is 0. `sigma` is in
-    positions of the (h, w) grid; 0 yields the planes as they are.
+    This is ours, not the paper's: a small model also changes pixels far from the modulated mask, and there the weight
+    is 0. `sigma` is in positions of the (h, w) grid; 0 yields the planes unchanged.
     """
     for index, plane in enumerate(planes):
         if sigma > 0:
@@ -52,5 +51,5 @@ def near_masks(planes: Iterable[Tensor], low_res: NDArray[np.int32], sigma: floa
 
 
 def blur(plane: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Gaussian blur of (H, W) or (H, W, 3) float32, sigma in px; 0 leaves it as it is."""
+    """Gaussian blur of (H, W) or (H, W, 3) float32, sigma in px; 0 leaves it unchanged."""
     return np.asarray(cv2.GaussianBlur(plane, (0, 0), sigma), np.float32) if sigma > 0 else plane

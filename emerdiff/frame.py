@@ -1,7 +1,8 @@
-"""Frames: the user's picture → pixels at the size that the model takes; planes → the picture's own size."""
+"""Frames: the user's image → pixels at the size that the model takes; planes → the image's own size."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from math import sqrt
 
 import numpy as np
@@ -11,33 +12,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-Picture = Image.Image | NDArray[np.uint8]  # what a user may give: see as_rgb
-
-_DEEP_MODES = ("I", "F")  # PIL modes of more than 8 bits, "I;16" and the like included: "RGB" would clip them
-
-
-def as_rgb(image: Picture) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of a PIL image of 8-bit mode or of such an array; ValueError for anything else.
-
-    A PIL image is taken as its pixels lie: apply an EXIF rotation and flatten transparency before.
-    """
-    if isinstance(image, Image.Image):
-        if image.mode.split(";")[0] in _DEEP_MODES:
-            raise ValueError(f"image: PIL image of mode {image.mode!r} given, one of 8 bits a channel expected")
-        image = np.asarray(image.convert("RGB"))
-    if not isinstance(image, np.ndarray):
-        raise ValueError(f"image: {type(image).__name__} given, a PIL.Image or (H, W, 3) uint8 array expected")
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(f"image: {image.dtype} array of shape {image.shape} given, (H, W, 3) uint8 expected")
-    return image
-
 
 def frame_size(size_hw: tuple[int, int], image_size: int, multiple: int) -> tuple[int, int]:
     """(height, width) px that the model works at: about image_size² pixels, the aspect kept, sides multiples of
     `multiple`.
 
-    Pictures so elongated that the short side would fall below one multiple are squeezed along the long side, which
-    keeps the cost of any picture near that of a square one.
+    An image so elongated that its short side would fall below one multiple is squeezed along the long side, which
+    keeps the cost of any image near that of a square one.
     """
     scale = image_size / sqrt(size_hw[0] * size_hw[1])
     longest = max(image_size // multiple, 1) ** 2  # multiples, when the short side has one
@@ -54,3 +35,9 @@ def to_frame(rgb: NDArray[np.uint8], size_hw: tuple[int, int]) -> Tensor:
 def resize_plane(plane: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """(H, W) float32 from an (h, w) plane, bilinear, with anti-aliasing where it shrinks."""
     return interpolate(plane[None, None], size=size_hw, mode="bilinear", align_corners=False, antialias=True)[0, 0]
+
+
+def resized_planes(planes: Iterable[Tensor], size_hw: tuple[int, int]) -> Iterator[NDArray[np.float32]]:
+    """Yields each plane (h, w) float32 at (H, W), as `resize_plane` does it."""
+    for plane in planes:
+        yield resize_plane(plane, size_hw).numpy()

@@ -38,9 +38,9 @@ def invert(
 ) -> Iterator[InversionStep]:
     """Yields the steps of z0 = `clean` along falling `timesteps`, one UNet call each.
 
-    Every x_t is noised independently of the others, so that the steps can be consumed as they come: only one timestep's
-    attention is in memory. The paper stores n_t = (x_{t−1} − μ̂_t(x_t)) / σ_t and replays with σ_t n_t; the residual
-    kept here is that product, which also holds at the last step, where σ is 0.
+    Every x_t is noised independently of the others, so that a step can be used as soon as it is there: only one
+    timestep's attention is in memory. The paper stores n_t = (x_{t−1} − μ̂_t(x_t)) / σ_t and replays with σ_t n_t; the
+    residual kept here is that product, which also holds at the last step, where σ is 0.
     """
 
     def noisy(timestep: int) -> Tensor:

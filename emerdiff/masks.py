@@ -1,8 +1,7 @@
-"""`Masks`, what the package hands over: class-agnostic masks of one picture, and their .npz file."""
+"""`Masks`, what the package hands over: class-agnostic masks of one image, and their .npz file."""
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -12,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ground.files import replacing
+
 _ARRAYS = ("label_map", "low_res", "features", "difference")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the time stamp of every member: the same masks give the same bytes
-# What numpy and zipfile raise of files that are cut, altered, or something else altogether.
+# What numpy and zipfile raise on files that are cut, altered, or of another kind altogether.
 _DAMAGE = (OSError, ValueError, RuntimeError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
 Scalar = str | int | float | bool
@@ -22,12 +23,15 @@ Scalar = str | int | float | bool
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """A picture split into K masks. Raises ValueError for shapes, dtypes or indices that do not fit."""
+    """An image split into K masks. Raises ValueError for shapes, dtypes or indices that do not fit."""
 
-    label_map: NDArray[np.int32]  # (H, W), 0 … K−1, in the picture's own frame
+    label_map: NDArray[np.int32]  # (H, W), 0 … K−1, at the image's own size
     low_res: NDArray[np.int32]  # (h, w), 0 … K−1, the masks that it was refined from
     features: NDArray[np.float32]  # (K, C), mean feature vector of each mask
-    difference: NDArray[np.float16] | None = None  # (K, H, W), d^i in RGB units (0..1), times its locality, if kept
+    # (K, H, W), if it was asked for: d^i = ‖I⁻ − I⁺‖ (RGB spans 0..1), blurred and weighted by locality as the config
+    # says, resized bilinearly to the image. Never what the guided filter makes of it: `label_map` is its argmax without
+    # that filter only.
+    difference: NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
         _check("label_map", self.label_map, np.int32, 2)
@@ -55,26 +59,20 @@ class Masks:
         """
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         if taken := sorted(set(metadata) & set(_ARRAYS)):
-            raise ValueError(f"metadata {taken[0]!r} is the name of an array of Masks; give it another name")
-        path = Path(path)
-        unfinished = path.with_name(path.name + ".part")  # what a killed run leaves is replaced by the next
-        try:
-            with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as file:
-                for name, value in {**arrays, **metadata}.items():
-                    member = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
-                    member.compress_type = zipfile.ZIP_DEFLATED
-                    with file.open(member, "w", force_zip64=True) as stream:
-                        np.lib.format.write_array(stream, np.asarray(value), allow_pickle=False)
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+            raise ValueError(f"metadata {taken[0]!r} has the name of an array of Masks, expected another name")
+        with replacing(Path(path)) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as file:
+            for name, value in {**arrays, **metadata}.items():
+                member = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
+                member.compress_type = zipfile.ZIP_DEFLATED
+                with file.open(member, "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, np.asarray(value), allow_pickle=False)
 
     @classmethod
     def load(cls, path: Path) -> Masks:
-        """Masks from a file of `save`; FileNotFoundError if there is none, ValueError if it is something else."""
+        """Masks from a file that `save` wrote; FileNotFoundError if there is none, ValueError if it is another file."""
         arrays = _read(path)
         if missing := [name for name in _ARRAYS[:3] if name not in arrays]:
-            raise ValueError(f"{path} holds no {missing[0]}; a file written by Masks.save expected")
+            raise ValueError(f"{path} holds no {missing[0]}, expected a file written by Masks.save")
         return cls(**{name: arrays[name] for name in _ARRAYS if name in arrays})
 
     @staticmethod
@@ -96,4 +94,4 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
 def _check(name: str, array: NDArray[Any], dtype: type[np.generic], ndim: int) -> None:
     if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != ndim or array.size == 0:
         given = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise ValueError(f"Masks.{name}: {given} given, a non-empty {ndim}-D {np.dtype(dtype).name} array expected")
+        raise ValueError(f"Masks.{name} is {given}, expected a non-empty {ndim}-D {np.dtype(dtype).name} array")

@@ -27,9 +27,9 @@ def modulated_ends(
 ) -> Tensor:
     """(B, C, H, W) float32 clean latents, one for each of the offsets (B, h, w), which lie on the feature layer's grid.
 
-    Each replays x_{t−1} = μ̂_t(x_t) + residual_t from x_{t_m}, with its offset c·M^i added to the modulation layer's
-    output (EmerDiff, section 4.2): at t_m alone, or for `config.modulate` "onward" at every timestep. The softmaxes are
-    those that the steps recorded, if they recorded them. Raises ValueError for an unknown modulation layer.
+    Each trajectory replays x_{t−1} = μ̂_t(x_t) + residual_t from x_{t_m}, with its offset c·M^i added to the modulation
+    layer's output (EmerDiff, section 4.2): at t_m alone, or for `config.modulate` "onward" at every timestep. The
+    softmaxes are those that the steps recorded, where they recorded any. ValueError for an unknown modulation layer.
     """
     layer = backbone.layer(config.modulation_layer, "modulation_layer")
     batches = Batches(config.batch_size)

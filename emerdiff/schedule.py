@@ -24,7 +24,7 @@ class NoiseSchedule:
     def __post_init__(self) -> None:
         if self.prediction_type not in PREDICTION_TYPES:
             choices = ", ".join(PREDICTION_TYPES)
-            raise ValueError(f"the scheduler predicts {self.prediction_type!r}; supported: {choices}")
+            raise ValueError(f"the scheduler predicts {self.prediction_type!r}, expected one of {choices}")
 
     def alpha(self, timestep: int | None) -> float:
         """ᾱ_t; 1 for None, which stands for the clean latent behind the last timestep."""
@@ -37,7 +37,7 @@ def leading_timesteps(num_timesteps: int, num_train_timesteps: int) -> tuple[int
     timesteps = tuple(index * spacing + 1 for index in reversed(range(num_timesteps)))
     if spacing == 0 or timesteps[0] >= num_train_timesteps:
         most = num_train_timesteps - 1
-        raise ValueError(f"emerdiff.num_timesteps: {num_timesteps} given, at most {most} expected for this model")
+        raise ValueError(f"emerdiff.num_timesteps is {num_timesteps}, expected at most {most} for this model")
     return timesteps
 
 
@@ -47,8 +47,8 @@ def timesteps_from(timestep: int, num_timesteps: int, num_train_timesteps: int) 
     if timestep not in schedule:
         nearest = sorted(schedule, key=lambda other: abs(other - timestep))[:2]
         raise ValueError(
-            f"emerdiff.timestep_modulate: {timestep} given, a timestep of the schedule expected; "
-            f"nearest: {' and '.join(map(str, sorted(nearest)))}"
+            f"emerdiff.timestep_modulate is {timestep}, expected a timestep of the schedule; "
+            f"the nearest are {' and '.join(map(str, sorted(nearest)))}"
         )
     return schedule[schedule.index(timestep) :]
 
@@ -70,7 +70,8 @@ def posterior_mean(
     alpha, alpha_previous = schedule.alpha(timestep), schedule.alpha(previous)
     if schedule.prediction_type == "epsilon":
         clean = (latents - sqrt(1 - alpha) * prediction) / sqrt(alpha)
-    else:  # v = √ᾱ ε − √(1−ᾱ) z0 (arXiv 2202.00512, appendix D)
+    else:
+        # v = √ᾱ ε − √(1−ᾱ) z0 (arXiv 2202.00512, appendix D)
         clean = sqrt(alpha) * latents - sqrt(1 - alpha) * prediction
     ratio = alpha / alpha_previous  # α_t of this step
     weight_clean = sqrt(alpha_previous) * (1 - ratio) / (1 - alpha)

@@ -24,31 +24,6 @@ if TYPE_CHECKING:
     )
     from ovseg import CoarseMap, Label, OpenVocabSegmenter, OvsegConfig, as_labels, parse_labels, read_labels
 
-_HOME = {
-    "emerdiff": ("EmerDiff", "EmerDiffConfig", "Masks"),
-    "fusion": (
-        "FusionConfig",
-        "Preset",
-        "RunSpec",
-        "Segment",
-        "Segmentation",
-        "Segmenter",
-        "fuse",
-        "list_presets",
-        "load_preset",
-        "run_folder",
-    ),
-    "ovseg": (
-        "CoarseMap",
-        "Label",
-        "OpenVocabSegmenter",
-        "OvsegConfig",
-        "as_labels",
-        "parse_labels",
-        "read_labels",
-    ),
-}
-
 __all__ = [
     "CoarseMap",
     "EmerDiff",
@@ -74,10 +49,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    for package, names in _HOME.items():
-        if name in names:
-            return getattr(import_module(package), name)
-    raise AttributeError(f"module 'emerseg' has no attribute {name!r}; it has {', '.join(__all__)}")
+    if name not in __all__:
+        raise AttributeError(f"module 'emerseg' has no attribute {name!r}; it has {', '.join(__all__)}")
+    packages = map(import_module, ("emerdiff", "ovseg", "fusion"))
+    return getattr(next(package for package in packages if name in dir(package)), name)
 
 
 def __dir__() -> list[str]:

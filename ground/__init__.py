@@ -1,1 +1,4 @@
-"""What every package stands on: images, files, versions. It imports none of the others."""
+"""What every package stands on: checks of settings, presets, images, files, devices, weights, versions.
+
+It imports none of the other packages, and each module loads only the libraries that it needs itself.
+"""

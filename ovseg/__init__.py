@@ -1,41 +1,29 @@
-"""Open-vocabulary segmentation with dense CLIP: a picture and words in, a coarse map of the words out.
+"""Open-vocabulary segmentation with dense CLIP: an image and labels in, a coarse map of the labels out.
 
 Names are imported on first use, so that `import ovseg` stays light (no torch, no open_clip).
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+import lazy_loader
+
 if TYPE_CHECKING:
-    from ovseg.coarse import CoarseMap
-    from ovseg.config import OvsegConfig
-    from ovseg.labels import Label, as_labels, parse_labels, read_labels
-    from ovseg.segment import OpenVocabSegmenter
+    from ovseg.coarse import CoarseMap as CoarseMap
+    from ovseg.config import OvsegConfig as OvsegConfig
+    from ovseg.labels import Label as Label
+    from ovseg.labels import as_labels as as_labels
+    from ovseg.labels import parse_labels as parse_labels
+    from ovseg.labels import read_labels as read_labels
+    from ovseg.segment import OpenVocabSegmenter as OpenVocabSegmenter
 
-_HOME = {
-    "CoarseMap": "ovseg.coarse",
-    "Label": "ovseg.labels",
-    "OpenVocabSegmenter": "ovseg.segment",
-    "OvsegConfig": "ovseg.config",
-    "as_labels": "ovseg.labels",
-    "parse_labels": "ovseg.labels",
-    "read_labels": "ovseg.labels",
-}
-
-__all__ = [
-    "CoarseMap",
-    "Label",
-    "OpenVocabSegmenter",
-    "OvsegConfig",
-    "as_labels",
-    "parse_labels",
-    "read_labels",
-]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'ovseg' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(_HOME[name]), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "coarse": ["CoarseMap"],
+        "config": ["OvsegConfig"],
+        "labels": ["Label", "as_labels", "parse_labels", "read_labels"],
+        "segment": ["OpenVocabSegmenter"],
+    },
+)

@@ -1,4 +1,4 @@
-"""The frozen CLIP: config -> weights on disk -> `Backbone`, which embeds prompts and pixels as unit vectors.
+"""The frozen CLIP: config → weights on disk → `Backbone`, which embeds prompts and pixels as unit vectors.
 
 The only file that imports open_clip.
 """
@@ -24,10 +24,10 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
+from ground.device import resolve_device, resolve_dtype
 from ovseg.config import MODEL_FORMS, OvsegConfig
 from ovseg.conv import VARIANT, averages_locations, dense_locations, location_hw
 from ovseg.dense import DENSE, dense_tokens
-from ovseg.device import resolve_device, resolve_dtype
 from ovseg.fetch import CONFIG_FILE, WEIGHTS_FILE, builtin_folder, checked_folder, hub_files, own_text_tower
 
 TEXT_BATCH = 256  # prompts at once: 77 tokens each, some 100 MB for ViT-B
@@ -43,7 +43,7 @@ class Backbone:
     """
 
     model: Any  # open_clip.CLIP or CustomTextCLIP (untyped), in eval mode
-    tokenizer: Callable[[list[str]], Tensor]  # N texts -> (N, context length) token ids
+    tokenizer: Callable[[list[str]], Tensor]  # N texts → (N, context length) token ids
     mean: tuple[float, float, float]  # of the RGB values in 0..1
     std: tuple[float, float, float]
     logit_scale: float  # factor on the cosines that the model was trained with
@@ -115,27 +115,26 @@ class Backbone:
             return F.normalize(patches.float(), dim=1).contiguous().cpu().numpy()
 
 
-def load_backbone(
-    config: OvsegConfig, *, device: str = "auto", dtype: str = "auto", preset: str = "PRESET"
-) -> Backbone:
-    """Backbone of a config, from weights that are on this disk: nothing is fetched here.
+def load_backbone(config: OvsegConfig, *, device: str = "auto", dtype: str = "auto") -> Backbone:
+    """Backbone of a config, from weights that are on this disk: nothing is downloaded.
 
-    `device` and `dtype` as in device.py. FileNotFoundError in one line if the weights are missing (it names
-    `preset` as what to download); ValueError on bad arguments, files that do not load and unsupported models.
+    `device` and `dtype` as in ground.device. Raises what `fetch_weights` raises if weights are missing, and ValueError
+    on bad arguments, files that do not load and models that are not supported.
     """
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
-    source = fetch_weights(config, download=False, preset=preset)
-    if source.startswith("local-dir:"):
-        name, settings = source, own_text_tower(Path(source.removeprefix("local-dir:")))
+    weights = fetch_weights(config, download=False)
+    if weights.startswith("local-dir:"):
+        name, settings = weights, own_text_tower(Path(weights.removeprefix("local-dir:")))
     else:
-        name, settings = config.model, _tag_settings(config, source)
+        name, settings = config.model, _tag_settings(config, weights)
     try:
         model = open_clip.create_model(name, require_pretrained=True, **settings)
         tokenizer = open_clip.get_tokenizer(name)
-    except Exception as error:  # whatever open_clip, safetensors and tokenizers make of files that do not fit
+    except Exception as error:
+        # Files that do not fit make open_clip, safetensors and tokenizers raise almost anything.
         reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"cannot load {config.model} from {source}: {reason}") from error
+        raise ValueError(f"cannot load {config.model} from {weights}: {reason}") from error
     preprocess = model.visual.preprocess_cfg
     backbone = Backbone(
         model=model.eval().requires_grad_(False),
@@ -149,40 +148,39 @@ def load_backbone(
     return backbone
 
 
-def fetch_weights(config: OvsegConfig, *, download: bool, preset: str = "PRESET") -> str:
+def fetch_weights(config: OvsegConfig, *, download: bool) -> str:
     """What open_clip loads: "local-dir:FOLDER", or the path of a .safetensors file for a bare open_clip name.
 
-    With `download`, missing files come from the Hugging Face hub (HF_HOME, HF_TOKEN, HF_ENDPOINT and
-    HF_HUB_OFFLINE hold); without, no network is touched. FileNotFoundError in one line if the weights are not
-    there (it names `preset` as what to download), ValueError on an unknown model or on pickled weights.
+    With `download`, missing files come from the Hugging Face hub (see `ground.weights.hub_folder`); without, no network
+    is touched. Raises WeightsMissing for files of the hub that are not there, FileNotFoundError for others (both in one
+    line, with what is missing), ValueError on an unknown model or on pickled weights.
     """
     schema, _, rest = config.model.partition(":")
     if not rest:
-        return str(_named_weights(config, download=download, preset=preset))
+        return str(_named_weights(config, download=download))
     if schema == "builtin":
         folder = builtin_folder(rest)
     elif schema == "local-dir":
         folder = checked_folder(Path(rest).expanduser())
     elif schema == "hf-hub":
-        folder = hub_files(rest, config, (CONFIG_FILE, WEIGHTS_FILE), download=download, preset=preset)
-        folder = checked_folder(folder)
+        folder = checked_folder(hub_files(rest, config, (CONFIG_FILE, WEIGHTS_FILE), download=download))
     else:
         raise ValueError(f"ovseg.model is {config.model!r}, expected {MODEL_FORMS}")
     return f"local-dir:{folder}"
 
 
-def _named_weights(config: OvsegConfig, *, download: bool, preset: str) -> Path:
+def _named_weights(config: OvsegConfig, *, download: bool) -> Path:
     """The .safetensors file of a bare open_clip name: a path, or a tag's file in the hub's cache."""
     name, pretrained = config.model, config.pretrained
     if name not in open_clip.list_models():
         close = get_close_matches(name, open_clip.list_models(), n=5, cutoff=0.0)
-        raise ValueError(f"unknown open_clip model {name!r}; the nearest names: {', '.join(close)}")
+        raise ValueError(f"ovseg.model is {name!r}, expected {MODEL_FORMS}; the nearest names: {', '.join(close)}")
     text_cfg = open_clip.get_model_config(name)["text_cfg"]
     if elsewhere := text_cfg.get("hf_model_name") or text_cfg.get("hf_tokenizer_name"):
         raise ValueError(f"{name} needs {elsewhere} as well: give it as hf-hub:ORG/REPO, with all its files")
     tags = ", ".join(list_pretrained_tags_by_model(name)) or "none"
     if pretrained is None:
-        raise ValueError(f"ovseg.pretrained is missing for {name}: give a .safetensors file or a tag: {tags}")
+        raise ValueError(f"ovseg.pretrained is missing, expected a .safetensors file or a tag of {name}: {tags}")
     if pretrained.endswith(".safetensors"):
         path = Path(pretrained).expanduser()
         if not path.is_file():
@@ -199,12 +197,13 @@ def _named_weights(config: OvsegConfig, *, download: bool, preset: str) -> Path:
             f"{name} {pretrained!r} is published as a pickle ({origin}), refused as unsafe: "
             f"set ovseg.model to hf-hub:ORG/REPO, a repository that holds {WEIGHTS_FILE}"
         )
-    return hub_files(repo, config, (file,), download=download, preset=preset) / file
+    return hub_files(repo, config, (file,), download=download) / file
 
 
 def _tag_settings(config: OvsegConfig, weights: str) -> dict[str, Any]:
-    """open_clip arguments that load `weights` as its tag would: a file alone tells no mean, no activation."""
-    published = get_pretrained_cfg(config.model, config.pretrained)  # empty if no tag was given, but a file
+    """open_clip arguments that load `weights` as its tag would: the file alone holds no mean and no activation."""
+    # Empty if a file was given instead of a tag.
+    published = get_pretrained_cfg(config.model, config.pretrained)
     return {
         "pretrained": weights,
         "force_quick_gelu": published.get("quick_gelu", False),

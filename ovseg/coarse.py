@@ -1,6 +1,6 @@
-"""The result of the step: patch logits -> label of every pixel and, label by label, its score.
+"""The result of the step: patch logits → label of every pixel and, label by label, its score.
 
-Planes of size (H, W) are made one at a time, so that a large picture with many labels stays in little memory.
+Planes of size (H, W) are made one at a time, so that a large image with many labels needs little memory.
 """
 
 from __future__ import annotations
@@ -56,16 +56,6 @@ def upsampled(logits: NDArray[np.float32], size_hw: tuple[int, ...]) -> Iterator
     height, width = size_hw
     for plane in logits:
         yield cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
-
-
-def argmax_map(logits: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.int32]:
-    """(H, W) int32: which upsampled plane of `logits` (L, h, w) is highest; ties to the lower index."""
-    highest = np.full(size_hw, -np.inf, np.float32)
-    label_map = np.zeros(size_hw, np.int32)
-    for index, plane in enumerate(upsampled(logits, size_hw)):
-        np.putmask(label_map, plane > highest, index)
-        np.maximum(highest, plane, out=highest)
-    return label_map
 
 
 def _log_sum_exp(planes: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:

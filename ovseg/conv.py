@@ -1,6 +1,6 @@
-"""Dense image embeddings of a convolutional tower: a feature map -> an embedding per location, in the text's space.
+"""Dense image embeddings of a convolutional tower: a feature map → an embedding per location, in the text's space.
 
-Such a tower ends in: feature map (C, h, w) -> mean over locations -> head. Here the head takes each location as if it
+Such a tower ends in: feature map (C, h, w) → mean over locations → head. Here the head takes each location as if it
 were the whole map, as MaskCLIP does with CLIP's ResNets, where it leaves out the attention pooling. Where what follows
 the mean is linear (EfficientNet, ResNet), pooling and head change places exactly: the mean of the dense embeddings,
 before they are normalised, is the image embedding. A LayerNorm or an MLP after the mean (ConvNeXt) breaks that

@@ -1,7 +1,7 @@
-"""Dense image embeddings: ViT image tower, pixels of any size -> an embedding per patch, in the text's space.
+"""Dense image embeddings: ViT image tower, pixels of any size → an embedding per patch, in the text's space.
 
 The tower runs untouched, with its position embeddings interpolated to the grid at hand; the variants differ
-only in what takes the place of its last block (the table DENSE). A variant is a function (block, tokens) ->
+only in what takes the place of its last block (the table DENSE). A variant is a function (block, tokens) →
 tokens, with tokens (B, 1 + h w, D), the class token first.
 """
 
@@ -59,7 +59,7 @@ def in_projection(block: Block, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 
 def out_projection(block: Block, mixed: Tensor) -> Tensor:
-    """The block's attention branch after mixing, up to the residual: values (B, N, D) -> tokens (B, N, D)."""
+    """The block's attention branch after mixing, up to the residual: values (B, N, D) → tokens (B, N, D)."""
     attention = block.attn
     # Extras of open_clip's own Attention and its block; the standard nn.MultiheadAttention has none.
     if (head_scale := getattr(attention, "head_scale", None)) is not None:  # heads x 1 x 1

@@ -1,4 +1,4 @@
-"""Where the weights lie: builtin name, folder or hub repository -> files on this disk, or what is missing.
+"""Where the weights are: built-in name, folder or hub repository → files on this disk, or what is missing.
 
 Only safetensors are read: a pickled checkpoint can run any code when it is loaded.
 """
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ovseg.config import OvsegConfig
+import ground.weights
+from ovseg.config import MODEL_FORMS, OvsegConfig
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
@@ -22,7 +23,7 @@ _BUILTIN = Path(__file__).parent / "weights"
 
 
 def local_weights(config: OvsegConfig) -> list[Path]:
-    """The weights file of a built-in or local model; of a hub's model none: its revision names them."""
+    """The weights file of a built-in or local model; none for a model of the hub: its revision names it."""
     schema, _, rest = config.model.partition(":")
     path = {
         "builtin": _BUILTIN / rest / WEIGHTS_FILE,
@@ -32,12 +33,8 @@ def local_weights(config: OvsegConfig) -> list[Path]:
 
 
 def builtin_folder(name: str) -> Path:
-    """Folder of a model that comes with the package; FileNotFoundError with the names there are."""
-    folder = _BUILTIN / name
-    if not (folder / CONFIG_FILE).is_file():
-        names = ", ".join(sorted(path.parent.name for path in _BUILTIN.glob(f"*/{CONFIG_FILE}"))) or "none"
-        raise FileNotFoundError(f"no builtin model {name!r} in this installation of ovseg; there is: {names}")
-    return checked_folder(folder)
+    """Folder of a model that comes with the package; FileNotFoundError with the names that are there."""
+    return checked_folder(ground.weights.builtin_folder(_BUILTIN, name, CONFIG_FILE))
 
 
 def checked_folder(folder: Path) -> Path:
@@ -52,7 +49,8 @@ def checked_folder(folder: Path) -> Path:
     if missing:
         raise FileNotFoundError(f"model folder {folder} lacks {', '.join(missing)}")
     elsewhere = text_config(folder).get("hf_model_name")
-    if elsewhere and not (folder / TEXT_TOWER_FILE).is_file():  # open_clip would look for it on the hub
+    if elsewhere and not (folder / TEXT_TOWER_FILE).is_file():
+        # open_clip would look for it on the hub.
         raise ValueError(
             f"{folder} has the text tower of {elsewhere}, expected its {TEXT_TOWER_FILE} beside the weights"
         )
@@ -75,39 +73,28 @@ def own_text_tower(folder: Path) -> dict[str, Any]:
     return {"text_cfg": text_cfg | {"hf_model_name": str(folder), "hf_model_pretrained": False}}
 
 
-def hub_files(repo: str, config: OvsegConfig, files: Sequence[str], *, download: bool, preset: str) -> Path:
+def hub_files(repo: str, config: OvsegConfig, files: Sequence[str], *, download: bool) -> Path:
     """Folder in the hub's local cache that holds `files` of `repo`, with its tokenizer if it has one.
 
-    Without `download` no network is touched. FileNotFoundError in one line if the files are not here and
-    could not, or should not, be fetched.
+    Without `download` no network is touched. Raises WeightsMissing if the files are not here and could not, or should
+    not, be downloaded, and ValueError if `repo` cannot be the id of a repository.
     """
-    from huggingface_hub import model_info  # slow to import, and not needed for the other sources
 
-    where = f"{repo} ({', '.join(files)})"
-    size = f"about {config.download_mb} MB" if config.download_mb else "size not stated"
-    facts = f"{size}, licence {config.license or 'not stated'}"
+    def checked(folder: Path) -> Path:
+        if missing := [name for name in files if not (folder / name).is_file()]:
+            raise FileNotFoundError(f"{', '.join(missing)} missing in {folder}")
+        return folder
+
     try:
-        return _snapshot(repo, config, files, local=True)
-    except OSError:
-        if not download:
-            raise FileNotFoundError(
-                f"not on this disk: {where}, {facts}; fetch it once with `emerseg download {preset}`"
-            ) from None
-    try:
-        model_info(repo, revision=config.revision, timeout=10)  # fails at once; the next one retries
-        return _snapshot(repo, config, files, local=False)
-    except Exception as error:  # of the hub, or of its network library, which differs between its versions
-        reason = str(error).strip().split("\n")[0]
-        raise FileNotFoundError(f"could not fetch {where}, {facts}: {reason}") from error
-
-
-def _snapshot(repo: str, config: OvsegConfig, files: Sequence[str], *, local: bool) -> Path:
-    """Folder of the hub's cache with all of `files`; OSError if it, or the hub if not `local`, lacks one."""
-    from huggingface_hub import snapshot_download
-
-    patterns = [*files, TEXT_TOWER_FILE, *TOKENIZER_FILES]
-    folder = snapshot_download(repo, revision=config.revision, allow_patterns=patterns, local_files_only=local)
-    missing = [name for name in files if not Path(folder, name).is_file()]
-    if missing:
-        raise FileNotFoundError(f"{repo} lacks {', '.join(missing)}")
-    return Path(folder)
+        return ground.weights.hub_folder(
+            repo,
+            revision=config.revision,
+            patterns=(*files, TEXT_TOWER_FILE, *TOKENIZER_FILES),
+            checked=checked,
+            weights=files,
+            size_mb=config.download_mb,
+            license=config.license,
+            download=download,
+        )
+    except ValueError as error:
+        raise ValueError(f"ovseg.model is {config.model!r}, expected {MODEL_FORMS}") from error

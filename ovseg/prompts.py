@@ -1,4 +1,4 @@
-"""Words into text embeddings: label -> synonyms x templates -> prompts -> one unit vector per label.
+"""Labels into text embeddings: label → synonyms × templates → prompts → one unit vector per label.
 
 Each prompt's embedding is a unit vector; a label takes their mean, scaled to length one again (CLIP's prompt
 ensembling, Radford et al. 2021, section 3.1.4).
@@ -37,32 +37,39 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 
 
+TEMPLATES_EXPECTED = f"one of {', '.join(TEMPLATES)}, or a list of texts that hold {{}} once each"
+
+
+def are_templates(value: object) -> bool:
+    """Whether `value` names a set of TEMPLATES, or is a list or tuple of templates: texts with `{}` exactly once."""
+    if isinstance(value, str):
+        return value in TEMPLATES
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) > 0
+        and all(isinstance(template, str) and template.count("{}") == 1 for template in value)
+    )
+
+
 def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
-    """The templates of a named set, or the given ones; ValueError if one does not hold `{}` exactly once."""
-    if isinstance(templates, str):
-        if templates not in TEMPLATES:
-            raise ValueError(f"unknown template set {templates!r}: give one of {', '.join(TEMPLATES)} or a list")
-        return TEMPLATES[templates]
-    if not isinstance(templates, Sequence) or not templates:
-        raise ValueError(f"templates are {templates!r}, expected one of {', '.join(TEMPLATES)} or a list")
-    for template in templates:
-        if not isinstance(template, str) or template.count("{}") != 1:
-            raise ValueError(f"template {template!r}, expected text with {{}} once, such as 'a photo of a {{}}'")
-    return tuple(templates)
+    """The templates of a named set, or the given ones; ValueError if they are neither."""
+    if not are_templates(templates):
+        raise ValueError(f"templates is {templates!r}, expected {TEMPLATES_EXPECTED}")
+    return TEMPLATES[templates] if isinstance(templates, str) else tuple(templates)
 
 
-def fill(template: str, word: str) -> str:
-    """`template` with `word` for `{}`: "an" before a vowel letter, no second article before "the moon"."""
-    if re.match(r"(an?|the)\s", word, re.IGNORECASE):
+def fill(template: str, name: str) -> str:
+    """`template` with `name` for `{}`: "an" before a vowel letter, no second article before "the moon"."""
+    if re.match(r"(an?|the)\s", name, re.IGNORECASE):
         template = re.sub(r"\b(a|the) \{\}", "{}", template, flags=re.IGNORECASE)
-    elif word[0].lower() in "aeiou":
+    elif name[0].lower() in "aeiou":
         template = re.sub(r"\b(a) \{\}", r"\1n {}", template, flags=re.IGNORECASE)
-    return template.replace("{}", word)
+    return template.replace("{}", name)
 
 
 def label_prompts(label: Label, templates: Sequence[str]) -> list[str]:
     """Every template filled with the label's name and with each of its synonyms."""
-    return [fill(template, word) for word in (label.name, *label.synonyms) for template in templates]
+    return [fill(template, name) for name in (label.name, *label.synonyms) for template in templates]
 
 
 def embed_labels(

@@ -1,25 +1,25 @@
-"""The recipe: image + labels -> `CoarseMap`. Holds the frozen CLIP and the settings, no state of calls."""
+"""The recipe: image + labels → `CoarseMap`, with a frozen CLIP; nothing is kept between calls."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ground.images import ImageLike, as_rgb
+from ground.planes import largest_plane
+from ground.presets import read_section
 from ovseg.backbone import Backbone, load_backbone
-from ovseg.coarse import CoarseMap, argmax_map
-from ovseg.config import OvsegConfig, read_preset
+from ovseg.coarse import CoarseMap, upsampled
+from ovseg.config import OvsegConfig
 from ovseg.labels import Label, as_labels
-from ovseg.pixels import as_rgb, patch_grid, to_pixels
+from ovseg.pixels import patch_grid, to_pixels
 from ovseg.prompts import embed_labels
 from ovseg.windows import encode_windows
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class OpenVocabSegmenter:
@@ -39,28 +39,29 @@ class OpenVocabSegmenter:
     ) -> OpenVocabSegmenter:
         """Segmenter of a preset (a name such as "mini" or a .yaml file); `overrides`: OvsegConfig fields.
 
-        FileNotFoundError, in one line, if the weights are not on this disk; ValueError on anything unknown.
+        Raises what `from_config` raises, and ValueError for an unknown preset or field.
         """
-        section = read_preset(preset).get("ovseg")
-        if not isinstance(section, dict):
-            raise ValueError(f"preset {preset} has no section ovseg")
-        config = OvsegConfig.from_mapping({**section, **overrides})
-        return cls(load_backbone(config, device=device, dtype=dtype, preset=str(preset)), config)
+        config = OvsegConfig.from_mapping({**read_section(preset, "ovseg"), **overrides})
+        return cls.from_config(config, device=device, dtype=dtype)
 
     @classmethod
     def from_config(cls, config: OvsegConfig, *, device: str = "auto", dtype: str = "auto") -> OpenVocabSegmenter:
-        """Segmenter of a config; errors as for `from_preset`."""
+        """Segmenter of a config, in a precision of `ground.choices.Dtype`. Nothing is downloaded.
+
+        What is not on this machine is a FileNotFoundError (of the hub: WeightsMissing), in one line that names it.
+        ValueError on bad arguments, files that do not load, and models that are not supported.
+        """
         return cls(load_backbone(config, device=device, dtype=dtype), config)
 
     def encode_labels(
         self, labels: Sequence[str | Label], *, background: Sequence[str | Label] = ()
     ) -> NDArray[np.float32]:
-        """(L, C) float32 unit text embeddings, for many images, encode once."""
+        """(L, C) float32 unit text embeddings of the labels, to be computed once for many images."""
         return embed_labels(as_labels(labels, background), self.config.templates, self.backbone.encode_text)
 
     def segment(
         self,
-        image: Image.Image | NDArray[np.uint8],
+        image: ImageLike,
         labels: Sequence[str | Label],
         *,
         background: Sequence[str | Label] = (),
@@ -68,16 +69,15 @@ class OpenVocabSegmenter:
     ) -> CoarseMap:
         """Where each label is in `image` (PIL.Image or (H, W, 3) uint8), at the size of `image`.
 
-        `background` words compete like labels; their pixels are meant to become "other" later.
-        `text_embeddings` is what `encode_labels` gave for these very words. ValueError on a bad image or bad
-        labels (see `as_labels`).
+        `background` labels compete like the others; their pixels are meant to become "other" later. `text_embeddings`
+        is what `encode_labels` gave for the same labels. ValueError on a bad image or bad labels (see `as_labels`).
         """
-        words = as_labels(labels, background)
+        wanted = as_labels(labels, background)
         rgb = as_rgb(image)
         if text_embeddings is None:
-            text_embeddings = embed_labels(words, self.config.templates, self.backbone.encode_text)
-        elif len(text_embeddings) != len(words):
-            raise ValueError(f"text_embeddings has {len(text_embeddings)} rows, expected one for each of {len(words)}")
+            text_embeddings = embed_labels(wanted, self.config.templates, self.backbone.encode_text)
+        elif len(text_embeddings) != len(wanted):
+            raise ValueError(f"text_embeddings has {len(text_embeddings)} rows, expected {len(wanted)}, one per label")
 
         size_hw = (rgb.shape[0], rgb.shape[1])
         patch_hw = self.backbone.patch_hw
@@ -91,10 +91,10 @@ class OpenVocabSegmenter:
         scale = self.config.logit_scale or self.backbone.logit_scale
         logits = scale * np.tensordot(text_embeddings, embeddings, axes=1)  # L x h x w
         return CoarseMap(
-            labels=words,
-            label_map=argmax_map(logits, size_hw),
+            labels=wanted,
+            label_map=largest_plane(upsampled(logits, size_hw)),
             logits=logits,
             embeddings=embeddings,
             text_embeddings=text_embeddings,
-            background=words[len(labels) :],
+            background=wanted[len(labels) :],
         )

@@ -1,4 +1,4 @@
-"""Sliding windows: a large picture in parts of the size that CLIP was trained on, and the means where they overlap."""
+"""Sliding windows: a large image in parts of the size that CLIP was trained on, and the means where they overlap."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def encode_windows(
 ) -> NDArray[np.float32]:
     """(C, h, w) float32: the mean embedding of every patch of `pixels` (3, h patch, w patch) over its windows.
 
-    Windows are square, `window` px, and begin every `stride` px, no more than that; the last ones are moved in so
-    that they end with the picture. Both are rounded down to whole patches, at least one. A side that is shorter than
-    a window is taken whole.
+    Windows are squares of `window` px that begin every `stride` px; the last ones are moved in so that they end with
+    the image. Both numbers are rounded down to whole patches, at least one. A side shorter than a window is taken
+    whole.
     """
     grid_hw = [side // patch for side, patch in zip(pixels.shape[1:], patch_hw, strict=True)]
     sides = [min(length, max(1, window // patch)) for length, patch in zip(grid_hw, patch_hw, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,12 @@ def test_the_packages_themselves_export_lazily(package):
     body = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8")).body
     eager = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
     modules = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in eager}
-    assert modules <= {"__future__", "importlib", "typing"}
+    assert modules <= {"__future__", "importlib", "lazy_loader", "typing"}
+    # What type checkers see under TYPE_CHECKING is what `dir` and `help` show.
+    checked = [node for block in body if isinstance(block, ast.If) for node in block.body]
+    names = [alias.name for node in checked if isinstance(node, ast.ImportFrom) for alias in node.names]
+    module = import_module(package)
+    assert sorted(names) == sorted(module.__all__) == sorted(dir(module))
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

@@ -69,7 +69,7 @@ def test_help_answers_at_once():
         ),
         (["segment", "PHOTO", "--labels", "", "--output", "OUT"], "label 1"),
         (["segment", "PHOTO", "--labels", "cat, cat", "--output", "OUT"], "'cat'"),
-        (["segment", "PHOTO", "--labels", "cat", "--background", "cat", "--output", "OUT"], "background word 1"),
+        (["segment", "PHOTO", "--labels", "cat", "--background", "cat", "--output", "OUT"], "background label 1"),
         (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--masks", "sam"], "emerdiff, naive, slic, grid"),
         (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--clip", "dino"], "maskclip"),
         (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--fuse", "vote"], "overlap, embedding"),

@@ -132,7 +132,7 @@ def test_token_grid(latent_hw, tokens, grid):
 
 
 def test_token_grid_that_does_not_fit():
-    with pytest.raises(ValueError, match="77 tokens given, a halving of the latent's 64x64 expected"):
+    with pytest.raises(ValueError, match="a layer has 77 tokens, expected the latent's 64x64 or a halving of it"):
         token_grid((64, 64), 77)
 
 

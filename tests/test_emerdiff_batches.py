@@ -50,7 +50,7 @@ def test_batches_are_halved_until_they_fit(error, caplog):
 
 
 def test_memory_that_does_not_hold_one_item_is_an_error():
-    with pytest.raises(torch.OutOfMemoryError, match="does not hold even one trajectory"):
+    with pytest.raises(torch.OutOfMemoryError, match="not even one trajectory fits into memory"):
         list(Batches(4).run(limited(0, ERRORS[0], []), 10))
 
 

@@ -69,7 +69,7 @@ def test_as_many_clusters_as_positions(grid):
 
 
 def test_more_clusters_than_positions():
-    with pytest.raises(ValueError, match=r"emerdiff\.clusters: 7 given, at most 6 expected"):
+    with pytest.raises(ValueError, match=r"emerdiff\.clusters is 7, expected at most 6"):
         cluster(np.zeros((6, 2), np.float32), 7)
 
 

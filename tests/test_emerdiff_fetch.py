@@ -8,6 +8,7 @@ from tiny_emerdiff import save_folder, tiny_config
 
 from emerdiff import EmerDiff, fetch_weights
 from emerdiff.fetch import weights_variant
+from ground.weights import WeightsMissing
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -71,27 +72,30 @@ def test_half_precision_files_are_found_by_their_name(folder, tmp_path):
 
 
 def test_an_unknown_builtin_model():
-    with pytest.raises(FileNotFoundError, match="no built-in model 'maxi' in this installation"):
+    with pytest.raises(FileNotFoundError, match=r"no built-in model 'maxi' in this installation; there is: .*mini"):
         fetch_weights(tiny_config(model="builtin:maxi"), download=True)
 
 
 @pytest.mark.parametrize("download", [True, False])
-def test_missing_weights_say_how_to_get_them(cache, download):
-    with pytest.raises(FileNotFoundError) as error:
-        fetch_weights(hub_config(), download=download, preset="sd15")
-    message = str(error.value)
-    for part in ("some-team/diffusion", COMMIT, "emerseg download sd15", "4270 MB", "MIT", "HF_TOKEN", "HF_ENDPOINT"):
+def test_missing_weights_say_what_is_missing_and_what_it_takes(cache, download):
+    with pytest.raises(WeightsMissing) as caught:
+        fetch_weights(hub_config(), download=download)
+    error = caught.value
+    assert (error.model, error.size_mb, error.license, error.preset) == ("some-team/diffusion", 4270, "MIT", None)
+    message = str(error)
+    reason = "the download failed: " if download else "unet/diffusion_pytorch_model.safetensors"
+    for part in ("some-team/diffusion", COMMIT, "4270 MB", "MIT", "HF_HOME", "HF_TOKEN", "HF_ENDPOINT", reason):
         assert part in message
-    assert "\n" not in message
+    assert "\n" not in message and "emerseg" not in message
 
 
-def test_a_preset_without_weights_says_its_name(cache):
-    with pytest.raises(FileNotFoundError, match="emerseg download sd15"):
-        EmerDiff.from_preset("sd15", model="some-team/diffusion")
+def test_missing_weights_of_a_preset_are_said_in_python_too(cache):
+    with pytest.raises(FileNotFoundError, match=r"text_encoder/model\.safetensors.*4270 MB.*CreativeML.*HF_HOME"):
+        EmerDiff.from_preset("sd15")
 
 
 def test_a_name_that_no_repository_can_have(cache):
-    with pytest.raises(ValueError, match="'not/a/repository' given, a hub id, a folder or builtin:NAME expected"):
+    with pytest.raises(ValueError, match=r"emerdiff\.model is 'not/a/repository', expected a hub id, a local"):
         fetch_weights(tiny_config(model="not/a/repository"), download=False)
 
 
@@ -101,5 +105,5 @@ def test_the_cache_is_used_without_network(cache, folder):
     assert fetch_weights(hub_config(), download=False) == snapshot
     assert fetch_weights(hub_config(), download=True) == snapshot
     (snapshot / "vae/diffusion_pytorch_model.safetensors").unlink()  # an interrupted download
-    with pytest.raises(FileNotFoundError, match=r"vae/diffusion_pytorch_model\.safetensors is missing"):
+    with pytest.raises(WeightsMissing, match=r"vae/diffusion_pytorch_model\.safetensors is missing"):
         fetch_weights(hub_config(), download=False)

@@ -5,43 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from emerdiff.argmax import label_map_of
-from emerdiff.frame import as_rgb, frame_size, resize_plane, to_frame
+from emerdiff.frame import frame_size, resize_plane, resized_planes, to_frame
 
 SIDES = st.integers(1, 20_000)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK", "YCbCr"])
-def test_pil_images_become_rgb(mode):
-    rgb = as_rgb(Image.new("RGB", (5, 3), (200, 200, 200)).convert(mode))
-    assert rgb.shape == (3, 5, 3) and rgb.dtype == np.uint8
-    assert abs(int(rgb.min()) - 200) < 60
-
-
-def test_an_array_is_taken_as_it_is():
-    array = np.zeros((3, 5, 3), np.uint8)
-    assert as_rgb(array) is array
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        "cat.jpg",
-        None,
-        np.zeros((3, 5), np.uint8),
-        np.zeros((3, 5, 4), np.uint8),
-        np.zeros((3, 5, 3), np.float32),
-        np.zeros((0, 5, 3), np.uint8),
-        Image.new("I;16", (5, 3)),
-        Image.new("F", (5, 3)),
-    ],
-    ids=lambda image: type(image).__name__,
-)
-def test_anything_else_is_an_error_in_one_line(image):
-    with pytest.raises(ValueError, match=r"^image: .* given, .*expected$"):
-        as_rgb(image)
 
 
 @pytest.mark.parametrize(
@@ -87,17 +54,8 @@ def test_planes_are_resized_bilinearly():
     torch.testing.assert_close(resize_plane(stripes, (64, 8))[:, 1:-1], torch.full((64, 6), 0.5), atol=0.02, rtol=0)
 
 
-def test_the_largest_plane_wins_and_the_first_of_equals():
-    planes = torch.tensor([[[1.0, 0, 5]], [[1.0, 2, 0]], [[0.0, 2, 6]]])
-    label_map, kept = label_map_of(planes, (1, 3), keep=True)
-    assert label_map.tolist() == [[0, 1, 2]] and label_map.dtype == np.int32
-    assert kept is not None and kept.dtype == np.float16 and np.array_equal(kept, planes.numpy())
-    assert label_map_of(planes, (1, 3))[1] is None
-
-
-def test_the_label_map_is_an_argmax_of_resized_planes():
+def test_planes_come_at_the_size_of_the_image_one_by_one():
     planes = torch.rand(5, 8, 8, generator=torch.Generator().manual_seed(0))
-    label_map, kept = label_map_of(planes, (20, 30), keep=True)
-    resized = torch.stack([resize_plane(plane, (20, 30)) for plane in planes])
-    assert np.array_equal(label_map, resized.argmax(0).numpy())
-    np.testing.assert_allclose(kept, resized.numpy(), rtol=1e-3)
+    resized = resized_planes(iter(planes), (20, 30))
+    assert np.array_equal(next(resized), resize_plane(planes[0], (20, 30)))
+    assert [plane.shape for plane in resized] == [(20, 30)] * 4

@@ -28,12 +28,12 @@ def same(first: Masks, second: Masks) -> bool:
 
 @pytest.mark.parametrize("difference", [None, np.random.default_rng(0).random((2, 3, 4)).astype(np.float16)])
 def test_a_file_gives_everything_back(tmp_path, difference):
-    path = tmp_path / "picture.npz"
+    path = tmp_path / "image.npz"
     saved = masks(difference=difference)
     saved.save(path, config_hash="0123abc", seed=7, exact=True)
     assert same(Masks.load(path), saved)
     assert Masks.load_metadata(path) == {"config_hash": "0123abc", "seed": 7, "exact": True}
-    assert os.listdir(tmp_path) == ["picture.npz"]
+    assert os.listdir(tmp_path) == ["image.npz"]
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path):
@@ -43,16 +43,16 @@ def test_the_same_content_gives_the_same_bytes(tmp_path):
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path):
-    path = tmp_path / "picture.npz"
+    path = tmp_path / "image.npz"
     masks().save(path)
     before = path.read_bytes()
     with pytest.raises(ValueError):
         masks().save(path, note=object())  # cannot be stored without pickling
-    assert path.read_bytes() == before and os.listdir(tmp_path) == ["picture.npz"]
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["image.npz"]
 
 
 def test_metadata_must_not_hide_an_array(tmp_path):
-    with pytest.raises(ValueError, match="'label_map' is the name of an array"):
+    with pytest.raises(ValueError, match="'label_map' has the name of an array"):
         masks().save(tmp_path / "a.npz", label_map=1)
 
 
@@ -81,11 +81,11 @@ def test_files_that_are_no_masks(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"label_map": np.zeros((3, 4), np.int64)}, r"label_map: int64 \(3, 4\) given, a non-empty 2-D int32"),
+        ({"label_map": np.zeros((3, 4), np.int64)}, r"label_map is int64 \(3, 4\), expected a non-empty 2-D int32"),
         ({"label_map": np.full((3, 4), 2, np.int32)}, "label_map holds 2..2, expected within 0..1"),
         ({"low_res": np.full((1, 1), -1, np.int32)}, "low_res holds -1..-1, expected within 0..1"),
-        ({"features": np.zeros(2, np.float32)}, r"features: float32 \(2,\) given"),
-        ({"features": [[0.0]]}, "features: list given"),
+        ({"features": np.zeros(2, np.float32)}, r"features is float32 \(2,\), expected"),
+        ({"features": [[0.0]]}, "features is list, expected"),
         ({"difference": np.zeros((3, 3, 4), np.float16)}, r"shape \(3, 3, 4\), expected \(2, 3, 4\)"),
     ],
 )
@@ -132,7 +132,7 @@ def test_grid_cells_are_about_square_and_about_as_many():
 
 def test_baselines_without_clusters():
     for make in (slic_masks, grid_masks):
-        with pytest.raises(ValueError, match="clusters: 0 given"):
+        with pytest.raises(ValueError, match="clusters is 0, expected a whole number from 1"):
             make(quarters(), 0)
 
 

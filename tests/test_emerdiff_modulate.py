@@ -13,7 +13,7 @@ from emerdiff.inversion import invert
 from emerdiff.modulate import modulated_ends, signed_offsets
 
 TIMESTEPS = [21, 11, 1]
-LOW_RES = np.repeat(np.array([[0, 0, 1, 1, 2, 2]], np.int32), 4, axis=0)  # 4 x 6 positions of a 64 x 96 picture
+LOW_RES = np.repeat(np.array([[0, 0, 1, 1, 2, 2]], np.int32), 4, axis=0)  # 4 x 6 positions of a 64 x 96 image
 
 
 def planes_of(backbone, config, seed: int = 0) -> torch.Tensor:

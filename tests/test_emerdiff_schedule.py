@@ -32,7 +32,7 @@ def test_timesteps_are_those_of_diffusers():
 
 @pytest.mark.parametrize("num_timesteps", [1000, 1001])
 def test_too_many_timesteps(num_timesteps):
-    with pytest.raises(ValueError, match=f"{num_timesteps} given, at most 999 expected"):
+    with pytest.raises(ValueError, match=f"num_timesteps is {num_timesteps}, expected at most 999"):
         leading_timesteps(num_timesteps, 1000)
 
 
@@ -42,7 +42,7 @@ def test_timesteps_from_keeps_the_clean_end():
 
 @pytest.mark.parametrize(("timestep", "nearest"), [(280, "261 and 281"), (500, "481 and 501"), (999, "961 and 981")])
 def test_a_timestep_off_the_schedule_names_the_nearest_two(timestep, nearest):
-    with pytest.raises(ValueError, match=f"{timestep} given, .*nearest: {nearest}$"):
+    with pytest.raises(ValueError, match=f"timestep_modulate is {timestep}, expected .* nearest are {nearest}$"):
         timesteps_from(timestep, 50, 1000)
 
 
@@ -74,5 +74,5 @@ def test_the_last_mean_of_a_perfect_prediction_is_the_clean_latent():
 
 
 def test_an_unknown_prediction_type_is_refused():
-    with pytest.raises(ValueError, match="'sample'; supported: epsilon, v_prediction"):
+    with pytest.raises(ValueError, match="'sample', expected one of epsilon, v_prediction"):
         NoiseSchedule((0.9, 0.5), "sample")

@@ -1,4 +1,4 @@
-"""Picture files of every common kind, written by the test itself, are read as a viewer would show them."""
+"""Image files of every common kind, written by the test itself, are read as a viewer would show them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ GRADIENT = np.stack(np.meshgrid(np.arange(40) * 6, np.arange(30) * 8), axis=-1).
 RGB = np.concatenate([GRADIENT, np.full((30, 40, 1), 77, np.uint8)], axis=-1)
 
 
-def saved(path, picture, **settings):
-    picture.save(path, **settings)
+def saved(path, image, **settings):
+    image.save(path, **settings)
     return path
 
 
@@ -70,10 +70,10 @@ def test_transparency_is_laid_on_white(tmp_path):
 
 
 def test_palette_with_a_transparent_entry(tmp_path):
-    picture = Image.new("P", (4, 2), 1)
-    picture.putpalette([10, 20, 30, 40, 50, 60])
-    picture.putpixel((0, 0), 0)
-    image = read_image(saved(tmp_path / "a.png", picture, transparency=0))
+    drawn = Image.new("P", (4, 2), 1)
+    drawn.putpalette([10, 20, 30, 40, 50, 60])
+    drawn.putpixel((0, 0), 0)
+    image = read_image(saved(tmp_path / "a.png", drawn, transparency=0))
     assert image[0, 0].tolist() == [255, 255, 255]
     assert image[1, 1].tolist() == [40, 50, 60]
 
@@ -104,8 +104,8 @@ def test_16_bit_colour_is_scaled_not_clipped(tmp_path):
 
 
 def test_cmyk_jpeg(tmp_path):
-    picture = Image.fromarray(RGB).convert("CMYK")
-    assert_close(read_image(saved(tmp_path / "a.jpg", picture, quality=95)), RGB, tolerance=24)
+    drawn = Image.fromarray(RGB).convert("CMYK")
+    assert_close(read_image(saved(tmp_path / "a.jpg", drawn, quality=95)), RGB, tolerance=24)
 
 
 def test_first_frame_of_an_animation(tmp_path):
@@ -147,13 +147,64 @@ def test_floating_point_pixels_are_refused(tmp_path):
         read_image(path)
 
 
-def test_arrays_and_pictures_are_taken_as_they_are():
+def test_arrays_are_taken_as_they_are():
     assert as_rgb(RGB) is RGB
-    assert_close(as_rgb(Image.fromarray(RGB)), RGB)
-    assert (as_rgb(Image.new("RGBA", (2, 2), (0, 0, 0, 0))) == 255).all()
 
 
-@pytest.mark.parametrize("image", [None, "a.png", RGB[..., 0], RGB.astype(float), np.zeros((0, 3, 3), np.uint8)])
-def test_anything_else_is_an_error(image):
-    with pytest.raises(ValueError, match=r"expected"):
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "CMYK", "YCbCr"])
+def test_pil_images_without_transparency_are_converted(mode):
+    image = Image.fromarray(RGB).convert(mode)
+    assert_close(as_rgb(image), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_transparent_pil_images_are_laid_on_white(mode):
+    assert (as_rgb(Image.new("RGBA", (2, 3), (0, 0, 0, 0)).convert(mode)) == 255).all()
+
+
+def test_deep_pil_images_are_scaled():
+    deep = np.linspace(0, 65535, 12).reshape(3, 4).astype(np.uint16)
+    expected = np.repeat(np.round(deep / 257).astype(np.uint8)[..., None], 3, axis=2)
+    assert_close(as_rgb(Image.fromarray(deep)), expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (None, "image is NoneType, expected a PIL.Image"),
+        ("a.png", "image is str, expected a PIL.Image"),
+        (RGB[..., 0], r"array \(30, 40\) uint8, expected \(H, W, 3\)"),
+        (np.zeros((3, 4, 4), np.uint8), r"array \(3, 4, 4\) uint8, expected"),
+        (RGB.astype(float), r"array \(30, 40, 3\) float64, expected"),
+        (np.zeros((0, 3, 3), np.uint8), r"array \(0, 3, 3\) uint8, expected"),
+        (Image.new("I;16", (0, 3)), "PIL image of 0x3 px, expected at least 1x1"),
+        (Image.new("F", (5, 3)), "floating-point"),
+        (Image.fromarray(np.full((2, 2), 70000, np.int32)), "70000 are outside the 16 bits"),
+    ],
+)
+def test_anything_else_is_an_error_in_one_line(image, message):
+    with pytest.raises(ValueError, match=message) as error:
         as_rgb(image)
+    assert "\n" not in str(error.value)
+
+
+def test_every_package_takes_an_image_alike():
+    """Transparency counts as white and 16 bits are scaled, whoever is asked."""
+    from tiny_emerdiff import tiny_backbone, tiny_config
+    from tiny_ovseg import tiny_backbone as tiny_clip_backbone
+
+    from emerdiff import EmerDiff, grid_masks, slic_masks
+    from ovseg import OpenVocabSegmenter, OvsegConfig
+
+    emerdiff = EmerDiff(tiny_backbone(), tiny_config())
+    ovseg = OpenVocabSegmenter(tiny_clip_backbone(), OvsegConfig(model="local-dir:tiny", image_size=32))
+    alpha = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8) * 6, (30, 1)))
+    transparent = Image.fromarray(RGB)
+    transparent.putalpha(alpha)
+    deep = Image.fromarray(RGB[..., 0].astype(np.uint16) * 257)
+    for given in (transparent, deep):
+        rgb = as_rgb(given)
+        for makes in (emerdiff.naive, lambda image: slic_masks(image, 5), lambda image: grid_masks(image, 5)):
+            np.testing.assert_array_equal(makes(given).features, makes(rgb).features)
+        labels = ["cat", "sky"]
+        np.testing.assert_array_equal(ovseg.segment(given, labels).logits, ovseg.segment(rgb, labels).logits)

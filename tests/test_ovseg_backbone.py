@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny_ovseg import MEAN, STD, VIT_B16_SHAPED, save_local_dir, save_with_own_tokenizer, tiny_backbone
 
+from ground.weights import WeightsMissing
 from ovseg import OpenVocabSegmenter, OvsegConfig
 from ovseg.backbone import Backbone, fetch_weights, load_backbone
 
@@ -88,13 +89,13 @@ def test_a_hub_model_comes_from_the_cache_and_without_network(folder: Path, hub_
     assert fetch_weights(config, download=False) == f"local-dir:{snapshot}"
     assert load_backbone(config, device="cpu").patch_hw == (16, 16)
     (snapshot / "open_clip_model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"not on this disk: org/repo \(open_clip_config.json, open_clip_m"):
+    with pytest.raises(WeightsMissing, match=r"open_clip_model.safetensors missing in .*snapshots"):
         load_backbone(config)
 
 
 def test_a_tag_of_open_clip_is_looked_up_in_the_cache(hub_cache: Path) -> None:
     config = OvsegConfig(model="ViT-B-16-quickgelu", pretrained="openai", revision=REVISION)
-    with pytest.raises(FileNotFoundError, match=r"timm/vit_base_patch16_clip_224.openai \(open_clip_model.safe"):
+    with pytest.raises(FileNotFoundError, match=r"timm/vit_base_patch16_clip_224.openai .*open_clip_model.safe"):
         fetch_weights(config, download=False)
     cached = hub_cache / "models--timm--vit_base_patch16_clip_224.openai" / "snapshots" / REVISION
     cached.mkdir(parents=True)
@@ -122,25 +123,20 @@ def test_a_tag_brings_its_own_pixels_and_activation(hub_cache: Path, monkeypatch
     assert type(backbone.model.visual.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
 
 
-def test_missing_weights_are_one_line_with_size_licence_and_command(hub_cache: Path) -> None:
+def test_missing_weights_are_one_line_with_files_size_and_licence(hub_cache: Path) -> None:
     config = OvsegConfig(model="hf-hub:org/repo", license="MIT", download_mb=599)
-    with pytest.raises(FileNotFoundError) as caught:
-        load_backbone(config, preset="sd15")
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in (
-        "org/repo",
-        "open_clip_model.safetensors",
-        "599 MB",
-        "licence MIT",
-        "`emerseg download sd15`",
-    ):
+    with pytest.raises(WeightsMissing) as caught:
+        load_backbone(config)
+    error, message = caught.value, str(caught.value)
+    assert (error.model, error.size_mb, error.license, error.revision) == ("org/repo", 599, "MIT", None)
+    assert "\n" not in message and "emerseg" not in message
+    for part in ("org/repo", "open_clip_config.json, open_clip_model.safetensors", "599 MB", "licence: MIT", "HF_HOME"):
         assert part in message
 
 
 def test_a_download_in_offline_mode_says_why_it_fails(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(FileNotFoundError, match=r"could not fetch org/repo .*HF_HUB_OFFLINE") as caught:
+    with pytest.raises(FileNotFoundError, match=r"of org/repo .*the download failed: .*HF_HUB_OFFLINE") as caught:
         fetch_weights(OvsegConfig(model="hf-hub:org/repo"), download=True)
     assert "\n" not in str(caught.value)
 
@@ -148,12 +144,13 @@ def test_a_download_in_offline_mode_says_why_it_fails(hub_cache: Path, monkeypat
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (OvsegConfig(model="ViT-B-61"), "unknown open_clip model 'ViT-B-61'; the nearest names: .*ViT-B-16"),
-        (OvsegConfig(model="ViT-B-16"), "pretrained is missing for ViT-B-16: .*openai"),
+        (OvsegConfig(model="ViT-B-61"), "ovseg.model is 'ViT-B-61', expected .*; the nearest names: .*ViT-B-16"),
+        (OvsegConfig(model="ViT-B-16"), "pretrained is missing, expected .* of ViT-B-16: .*openai"),
         (OvsegConfig(model="ViT-B-16", pretrained="x"), "pretrained is 'x', expected .*openai"),
         (OvsegConfig(model="ViTamin-S", pretrained="datacomp1b"), "published as a pickle .*hf-hub:ORG/REPO"),
         (OvsegConfig(model="roberta-ViT-B-32", pretrained="x"), "needs roberta-base as well"),
         (OvsegConfig(model="hub:org/repo"), "ovseg.model is 'hub:org/repo', expected"),
+        (OvsegConfig(model="hf-hub:not/a/repository"), "ovseg.model is 'hf-hub:not/a/repository', expected"),
     ],
 )
 def test_unknown_and_unsafe_models_are_refused(config: OvsegConfig, message: str) -> None:
@@ -165,7 +162,7 @@ def test_unknown_and_unsafe_models_are_refused(config: OvsegConfig, message: str
     ("model", "pretrained", "message"),
     [
         ("local-dir:/nowhere", None, "no model folder /nowhere"),
-        ("builtin:nonsense", None, "no builtin model 'nonsense'"),
+        ("builtin:nonsense", None, "no built-in model 'nonsense'"),
         ("ViT-B-16", "/nowhere/x.safetensors", "no weights file /nowhere/x.safetensors"),
     ],
 )
@@ -220,7 +217,7 @@ def test_other_image_towers_are_refused_by_name(vision: dict[str, object], tower
 @pytest.mark.parametrize(
     ("device", "dtype", "message"),
     [
-        ("gpu", "auto", "device 'gpu' is not usable .*expected auto, cpu, cuda or mps"),
+        ("gpu", "auto", "device is 'gpu', expected auto or a usable one of cpu, cuda, mps"),
         ("cpu", "float8", "dtype is 'float8', expected one of auto, float32, bfloat16, float16"),
     ],
 )

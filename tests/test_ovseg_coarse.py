@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ground.planes import largest_plane
 from ovseg import CoarseMap
-from ovseg.coarse import argmax_map
+from ovseg.coarse import upsampled
 from ovseg.labels import Label
 
 
@@ -23,7 +24,7 @@ def coarse_map(logits: NDArray[np.float32], size_hw: tuple[int, int], **fields: 
     count, height, width = logits.shape
     values: dict[str, Any] = {
         "labels": tuple(f"label {i}" for i in range(count)),
-        "label_map": argmax_map(logits, size_hw),
+        "label_map": largest_plane(upsampled(logits, size_hw)),
         "logits": logits,
         "embeddings": np.zeros((5, height, width), np.float32),
         "text_embeddings": np.zeros((count, 5), np.float32),
@@ -60,13 +61,7 @@ def test_scores_are_the_softmax_of_upsampled_logits_and_the_label_map_their_argm
 
 def test_at_the_grids_own_size_the_label_map_is_the_plain_argmax() -> None:
     logits = random_logits(3, (7, 20, 30))
-    np.testing.assert_array_equal(argmax_map(logits, (20, 30)), logits.argmax(axis=0))
-
-
-def test_ties_go_to_the_lower_index() -> None:
-    logits = np.zeros((3, 2, 2), np.float32)
-    logits[1:, 0] = 1
-    assert argmax_map(logits, (2, 2)).tolist() == [[1, 1], [0, 0]]
+    np.testing.assert_array_equal(coarse_map(logits, (20, 30)).label_map, logits.argmax(axis=0))
 
 
 def test_planes_come_one_by_one_in_order() -> None:
@@ -74,7 +69,7 @@ def test_planes_come_one_by_one_in_order() -> None:
     np.testing.assert_array_equal(np.stack(list(coarse.iter_scores())), coarse.scores)
 
 
-def test_many_labels_on_a_large_picture_take_the_memory_of_a_few_planes() -> None:
+def test_many_labels_on_a_large_image_take_the_memory_of_a_few_planes() -> None:
     logits, plane_bytes = random_logits(0, (60, 20, 30)), 4 * 600 * 900
     tracemalloc.start()
     try:

@@ -9,7 +9,7 @@ import torch
 from tiny_ovseg import tiny_backbone, tiny_clip
 from torch import Tensor
 
-from ovseg.config import DENSE_VARIANTS
+from ovseg.choices import DenseVariant
 from ovseg.dense import DENSE, captured_input, dense_tokens, interpolate_positions, resized_positions
 
 TOWERS: dict[str, dict[str, Any]] = {
@@ -70,8 +70,8 @@ def test_the_variants_differ() -> None:
     assert (first - second).abs().max() > 0.1
 
 
-def test_config_and_table_name_the_same_variants() -> None:
-    assert tuple(DENSE) == DENSE_VARIANTS
+def test_the_choices_are_the_keys_of_the_table() -> None:
+    assert tuple(DENSE) == DenseVariant.values()
 
 
 @pytest.mark.parametrize("grid_hw", [(4, 4), (1, 1), (3, 7), (9, 2)])

@@ -46,7 +46,7 @@ def test_white_space_goes_and_synonyms_and_the_rest_stay() -> None:
 
 def test_background_words_come_last_and_are_checked_with_the_labels() -> None:
     assert [label.name for label in as_labels(["cat"], ["sky", "wall"])] == ["cat", "sky", "wall"]
-    with pytest.raises(ValueError, match=r"'cat' \(label 1\), 'Cat' \(background word 2\)"):
+    with pytest.raises(ValueError, match=r"'cat' \(label 1\), 'Cat' \(background label 2\)"):
         as_labels(["cat"], ["sky", "Cat"])
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from ovseg.pixels import MAX_ASPECT, as_rgb, patch_grid, to_pixels
+from ovseg.pixels import MAX_ASPECT, patch_grid, to_pixels
 
 SIDES = st.integers(1, 6000)
 
@@ -33,14 +32,14 @@ def test_the_usual_grids() -> None:
     assert patch_grid((100, 100), 5, (16, 8)) == (1, 1)
 
 
-def test_a_square_picture_gets_the_pixels_of_clips_own_preprocessing() -> None:
+def test_a_square_image_gets_the_pixels_of_clips_own_preprocessing() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (150, 150, 3), np.uint8)
     mean, std = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
     own = image_transform_v2(PreprocessCfg(size=64, mean=mean, std=std), is_train=False)
     np.testing.assert_allclose(to_pixels(rgb, (64, 64), mean, std), own(Image.fromarray(rgb)), atol=1e-6)
 
 
-def test_the_whole_picture_is_covered_without_shift() -> None:
+def test_the_whole_image_is_covered_without_shift() -> None:
     quarters = np.zeros((200, 300, 3), np.uint8)
     quarters[100:, :, 0], quarters[:, 150:, 1] = 255, 255
     pixels = to_pixels(quarters, (40, 80), (0, 0, 0), (1, 1, 1))
@@ -53,28 +52,3 @@ def test_fine_stripes_shrink_to_their_mean() -> None:
     stripes = np.tile(np.array([0, 255], np.uint8)[:, None], (1000, 3)).reshape(2000, 1, 3).repeat(100, axis=1)
     pixels = to_pixels(stripes, (90, 100), (0, 0, 0), (1, 1, 1))
     assert np.abs(pixels - 0.5).max() < 0.02
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK"])
-def test_eight_bit_pil_images_become_rgb(mode: str) -> None:
-    image = Image.effect_mandelbrot((9, 7), (-3, -2.5, 2, 2.5), 20).convert(mode)
-    rgb = as_rgb(image)
-    assert rgb.shape == (7, 9, 3) and rgb.dtype == np.uint8
-    np.testing.assert_array_equal(rgb, np.asarray(image.convert("RGB")))
-
-
-@pytest.mark.parametrize(
-    ("image", "message"),
-    [
-        ("cat.jpg", "image is str, expected a PIL.Image"),
-        (np.zeros((4, 4), np.uint8), r"array \(4, 4\) uint8"),
-        (np.zeros((3, 4, 4), np.uint8), r"array \(3, 4, 4\) uint8"),
-        (np.zeros((4, 4, 3), np.float32), r"array \(4, 4, 3\) float32"),
-        (np.zeros((0, 4, 3), np.uint8), r"array \(0, 4, 3\) uint8"),
-        (Image.new("I;16", (4, 4)), "PIL image of mode 'I;16'"),
-        (Image.new("F", (4, 4)), "PIL image of mode 'F'"),
-    ],
-)
-def test_anything_else_is_refused_with_what_was_given(image: object, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        as_rgb(image)

@@ -1,4 +1,4 @@
-"""The whole step: a picture and words in, a coarse map of exactly these words out."""
+"""The whole step: an image and labels in, a coarse map of exactly these labels out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiny_ovseg import tiny_backbone
 import ovseg
 from ovseg import Label, OpenVocabSegmenter, OvsegConfig, as_labels
 
-WORDS = ["red ball", "grass", "sky", "Ärmel", "sea"]
+LABELS = ["red ball", "grass", "sky", "Ärmel", "sea"]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def segmenter() -> OpenVocabSegmenter:
     return OpenVocabSegmenter(tiny_backbone(), config)
 
 
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+def image_of(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Blobs rather than noise, so that patches differ after the resizing."""
     blobs = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), np.uint8)
     return np.asarray(Image.fromarray(blobs).resize((width, height), Image.Resampling.BICUBIC))
@@ -33,8 +33,8 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("size_hw", [(40, 40), (1, 1), (1, 300), (61, 47), (200, 3), (33, 128)])
 def test_shapes_dtypes_and_names_at_any_size(segmenter: OpenVocabSegmenter, size_hw: tuple[int, int]) -> None:
-    coarse = segmenter.segment(picture(*size_hw), WORDS)
-    assert coarse.labels == as_labels(WORDS) and coarse.background == ()
+    coarse = segmenter.segment(image_of(*size_hw), LABELS)
+    assert coarse.labels == as_labels(LABELS) and coarse.background == ()
     assert coarse.label_map.shape == size_hw and coarse.label_map.dtype == np.int32
     grid_hw = coarse.logits.shape[1:]
     assert min(grid_hw) == 5 and (size_hw[0] > size_hw[1]) == (grid_hw[0] > grid_hw[1])
@@ -48,7 +48,7 @@ def test_shapes_dtypes_and_names_at_any_size(segmenter: OpenVocabSegmenter, size
 def test_logits_are_scaled_cosines_and_the_map_is_their_upsampled_argmax(
     segmenter: OpenVocabSegmenter,
 ) -> None:
-    coarse = segmenter.segment(picture(64, 96), WORDS)
+    coarse = segmenter.segment(image_of(64, 96), LABELS)
     logits = torch.einsum("lc,chw->lhw", *map(torch.from_numpy, (coarse.text_embeddings, coarse.embeddings))) * 20
     np.testing.assert_allclose(coarse.logits, logits, atol=1e-4)
     planes = F.interpolate(torch.from_numpy(coarse.logits)[None], (64, 96), mode="bilinear")[0]
@@ -60,39 +60,39 @@ def test_logits_are_scaled_cosines_and_the_map_is_their_upsampled_argmax(
 
 def test_the_configs_logit_scale_takes_the_place_of_the_models(segmenter: OpenVocabSegmenter) -> None:
     config = OvsegConfig(model="local-dir:tiny", image_size=40, templates="simple", logit_scale=2.0)
-    scaled = OpenVocabSegmenter(segmenter.backbone, config).segment(picture(30, 30), WORDS)
-    np.testing.assert_allclose(scaled.logits * 10, segmenter.segment(picture(30, 30), WORDS).logits, atol=1e-4)
+    scaled = OpenVocabSegmenter(segmenter.backbone, config).segment(image_of(30, 30), LABELS)
+    np.testing.assert_allclose(scaled.logits * 10, segmenter.segment(image_of(30, 30), LABELS).logits, atol=1e-4)
 
 
 def test_a_permuted_list_permutes_the_result(segmenter: OpenVocabSegmenter) -> None:
     order = [3, 0, 4, 2, 1]
-    straight = segmenter.segment(picture(50, 70), WORDS)
-    permuted = segmenter.segment(picture(50, 70), [WORDS[i] for i in order])
+    straight = segmenter.segment(image_of(50, 70), LABELS)
+    permuted = segmenter.segment(image_of(50, 70), [LABELS[i] for i in order])
     np.testing.assert_allclose(permuted.logits, straight.logits[order], atol=1e-4)
     names = np.array([str(label) for label in permuted.labels])[permuted.label_map]
-    expected = np.array(WORDS)[straight.label_map]
+    expected = np.array(LABELS)[straight.label_map]
     assert (names == expected).mean() > 0.999  # a pixel may lie on a border to the last bit
     assert len(set(expected.ravel())) > 1
 
 
-def test_background_words_compete_and_are_marked(segmenter: OpenVocabSegmenter) -> None:
-    together = segmenter.segment(picture(50, 70), WORDS)
-    split = segmenter.segment(picture(50, 70), WORDS[:3], background=WORDS[3:])
-    assert split.labels == as_labels(WORDS) and split.background == as_labels(WORDS[3:])
+def test_background_labels_compete_and_are_marked(segmenter: OpenVocabSegmenter) -> None:
+    together = segmenter.segment(image_of(50, 70), LABELS)
+    split = segmenter.segment(image_of(50, 70), LABELS[:3], background=LABELS[3:])
+    assert split.labels == as_labels(LABELS) and split.background == as_labels(LABELS[3:])
     np.testing.assert_array_equal(split.label_map, together.label_map)
 
 
 def test_text_encoded_once_gives_the_same_map(segmenter: OpenVocabSegmenter) -> None:
-    text = segmenter.encode_labels(WORDS[:3], background=WORDS[3:])
-    once = segmenter.segment(picture(30, 44), WORDS[:3], background=WORDS[3:], text_embeddings=text)
-    each = segmenter.segment(picture(30, 44), WORDS[:3], background=WORDS[3:])
+    text = segmenter.encode_labels(LABELS[:3], background=LABELS[3:])
+    once = segmenter.segment(image_of(30, 44), LABELS[:3], background=LABELS[3:], text_embeddings=text)
+    each = segmenter.segment(image_of(30, 44), LABELS[:3], background=LABELS[3:])
     np.testing.assert_array_equal(once.logits, each.logits)
-    with pytest.raises(ValueError, match="text_embeddings has 5 rows, expected one for each of 2"):
-        segmenter.segment(picture(30, 44), WORDS[:2], text_embeddings=text)
+    with pytest.raises(ValueError, match="text_embeddings has 5 rows, expected 2, one per label"):
+        segmenter.segment(image_of(30, 44), LABELS[:2], text_embeddings=text)
 
 
 def test_synonyms_move_the_embedding_and_never_appear_as_labels(segmenter: OpenVocabSegmenter) -> None:
-    with_synonym = segmenter.segment(picture(30, 30), [Label("sea", ("ocean",)), "sky"])
+    with_synonym = segmenter.segment(image_of(30, 30), [Label("sea", ("ocean",)), "sky"])
     assert [str(label) for label in with_synonym.labels] == ["sea", "sky"]
     plain = segmenter.encode_labels(["sea", "ocean"])
     np.testing.assert_allclose(
@@ -101,24 +101,24 @@ def test_synonyms_move_the_embedding_and_never_appear_as_labels(segmenter: OpenV
 
 
 def test_pil_images_and_arrays_are_the_same(segmenter: OpenVocabSegmenter) -> None:
-    rgb = picture(35, 52)
-    from_array, from_pil = segmenter.segment(rgb, WORDS), segmenter.segment(Image.fromarray(rgb), WORDS)
+    rgb = image_of(35, 52)
+    from_array, from_pil = segmenter.segment(rgb, LABELS), segmenter.segment(Image.fromarray(rgb), LABELS)
     np.testing.assert_array_equal(from_array.logits, from_pil.logits)
 
 
 def test_the_variant_of_the_config_is_used(segmenter: OpenVocabSegmenter) -> None:
     config = OvsegConfig(model="local-dir:tiny", image_size=40, templates="simple", dense="clip")
-    standard = OpenVocabSegmenter(segmenter.backbone, config).segment(picture(40, 40), WORDS)
-    assert np.abs(standard.embeddings - segmenter.segment(picture(40, 40), WORDS).embeddings).max() > 0.05
+    standard = OpenVocabSegmenter(segmenter.backbone, config).segment(image_of(40, 40), LABELS)
+    assert np.abs(standard.embeddings - segmenter.segment(image_of(40, 40), LABELS).embeddings).max() > 0.05
 
 
-def test_bad_pictures_and_labels_are_refused_before_any_work(segmenter: OpenVocabSegmenter) -> None:
+def test_bad_images_and_labels_are_refused_before_any_work(segmenter: OpenVocabSegmenter) -> None:
     with pytest.raises(ValueError, match="image is NoneType"):
-        segmenter.segment(None, WORDS)
+        segmenter.segment(None, LABELS)
     with pytest.raises(ValueError, match="more than once"):
-        segmenter.segment(picture(9, 9), ["cat", "CAT"])
+        segmenter.segment(image_of(9, 9), ["cat", "CAT"])
     with pytest.raises(ValueError, match="no labels"):
-        segmenter.segment(picture(9, 9), [])
+        segmenter.segment(image_of(9, 9), [])
 
 
 def test_a_preset_file_loads_with_overrides(tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_a_preset_file_loads_with_overrides(tmp_path: Path) -> None:
     preset.write_text(f"ovseg:\n  model: local-dir:{tmp_path / 'model'}\n  image_size: 224\n")
     loaded = OpenVocabSegmenter.from_preset(preset, device="cpu", image_size=64, dense="clip")
     assert (loaded.config.image_size, loaded.config.dense) == (64, "clip")
-    assert loaded.segment(picture(30, 20), ["cat", "dog"]).logits.shape == (2, 6, 4)
+    assert loaded.segment(image_of(30, 20), ["cat", "dog"]).logits.shape == (2, 6, 4)
     preset.write_text("emerdiff: {}\n")
-    with pytest.raises(ValueError, match="has no section ovseg"):
+    with pytest.raises(ValueError, match="section ovseg is None, expected a mapping"):
         OpenVocabSegmenter.from_preset(preset)
 
 
@@ -143,5 +143,6 @@ def test_importing_the_package_is_light() -> None:
 
 def test_public_names_exist_and_others_do_not() -> None:
     assert all(getattr(ovseg, name).__name__ == name for name in ovseg.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+    assert dir(ovseg) == ovseg.__all__
+    with pytest.raises(AttributeError, match="nonsense"):
         _ = ovseg.nonsense

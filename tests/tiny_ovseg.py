@@ -24,7 +24,7 @@ VIT_B16_SHAPED: dict[str, Any] = {
 
 
 def tiny_clip(*, layers: int = 2, embed_dim: int = 12, seed: int = 0, **vision: Any) -> open_clip.CLIP:
-    """A random CLIP in eval mode: patches of 8 px, pictures of 32 px; `vision` goes into vision_cfg."""
+    """A random CLIP in eval mode: patches of 8 px, images of 32 px; `vision` goes into vision_cfg."""
     torch.manual_seed(seed)
     vision_cfg = {"image_size": 32, "patch_size": 8, "width": 32, "head_width": 16, "layers": layers} | vision
     text_cfg = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fusion.models.presets import Preset
 from fusion.step.config import DIFFUSION_SOURCES, check_source
+from ground.weights import WeightsMissing
 
 if TYPE_CHECKING:
     from emerdiff import EmerDiff
@@ -15,34 +18,33 @@ if TYPE_CHECKING:
 def load_diffusion(source: str, preset: Preset, *, device: str = "auto", dtype: str = "auto") -> EmerDiff | None:
     """The diffusion model if masks of `source` need it, else None.
 
-    FileNotFoundError, in one line, if its weights are not on this disk; ValueError on anything unknown.
+    Raises FileNotFoundError, in one line, if its weights are not on this disk (WeightsMissing with the preset's name if
+    they come from the hub), and ValueError on anything unknown.
     """
     if check_source(source) not in DIFFUSION_SOURCES:
         return None
     from emerdiff import EmerDiff
-    from emerdiff.backbone import fetch_weights, load_backbone
 
-    folder = fetch_weights(preset.emerdiff, download=False, preset=preset.name)
-    return EmerDiff(load_backbone(folder, device=device, dtype=dtype), preset.emerdiff)
+    with _naming(preset):
+        return EmerDiff.from_config(preset.emerdiff, device=device, dtype=dtype)
 
 
 def load_clip(preset: Preset, *, device: str = "auto", dtype: str = "auto") -> OpenVocabSegmenter:
     """The open-vocabulary segmenter; errors as for `load_diffusion`."""
     from ovseg import OpenVocabSegmenter
-    from ovseg.backbone import load_backbone
 
-    backbone = load_backbone(preset.ovseg, device=device, dtype=dtype, preset=preset.name)
-    return OpenVocabSegmenter(backbone, preset.ovseg)
+    with _naming(preset):
+        return OpenVocabSegmenter.from_config(preset.ovseg, device=device, dtype=dtype)
 
 
 def download_weights(preset: Preset) -> dict[str, str]:
-    """Fetch both models' files, unless they are on this disk; says where they lie. FileNotFoundError if that fails."""
-    from emerdiff.backbone import fetch_weights as fetch_diffusion
+    """Where both models' files are on this disk, downloaded if they were not there; WeightsMissing if that fails."""
+    from emerdiff.fetch import fetch_weights as fetch_diffusion
     from ovseg.backbone import fetch_weights as fetch_clip
 
     return {
-        "emerdiff": str(fetch_diffusion(preset.emerdiff, download=True, preset=preset.name)),
-        "ovseg": fetch_clip(preset.ovseg, download=True, preset=preset.name).removeprefix("local-dir:"),
+        "emerdiff": str(fetch_diffusion(preset.emerdiff, download=True)),
+        "ovseg": fetch_clip(preset.ovseg, download=True).removeprefix("local-dir:"),
     }
 
 
@@ -54,3 +56,13 @@ def weights_used(preset: Preset, *, diffusion: bool, clip: bool) -> dict[str, An
         for name, config in used.items()
         if config is not None
     }
+
+
+@contextmanager
+def _naming(preset: Preset) -> Iterator[None]:
+    """Lets the error about missing weights say which preset they belong to: the models do not know it."""
+    try:
+        yield
+    except WeightsMissing as error:
+        error.preset = preset.name
+        raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,12 +14,14 @@ import yaml
 
 import emerdiff.fetch
 import ovseg.fetch
-from emerdiff.config import PRESET_FOLDERS, EmerDiffConfig, read_preset
+from emerdiff.config import EmerDiffConfig
 from fusion.step.config import DIFFUSION_SOURCES, FusionConfig
+from ground.presets import list_presets as list_presets
+from ground.presets import read_preset
+from ground.weights import file_marks
 from ovseg.config import OvsegConfig
 
 SECTIONS = ("emerdiff", "ovseg", "fusion")
-_MARK_BYTES = 2**20  # at the end of a weights file
 _NO_RESULT = ("license", "download_mb", "batch_size")  # fields that change nothing in the result
 
 
@@ -74,12 +75,6 @@ def with_overrides(preset: Preset, overrides: Sequence[str]) -> Preset:
     return make_preset(preset.name, preset.description, asdict(preset), overrides)
 
 
-def list_presets() -> tuple[str, ...]:
-    """The names of the presets that come with the package, sorted."""
-    folder = next(folder for folder in PRESET_FOLDERS if folder.is_dir())
-    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
-
-
 def config_hash(preset: Preset, **choices: Any) -> str:
     """SHA-256 (hex) of all that decides a result: the three configs and the run's other `choices`, plain data only.
 
@@ -87,14 +82,14 @@ def config_hash(preset: Preset, **choices: Any) -> str:
     """
     weights = [*emerdiff.fetch.local_weights(preset.emerdiff), *ovseg.fetch.local_weights(preset.ovseg)]
     sections = {name: _result_settings(getattr(preset, name)) for name in SECTIONS}
-    return digest({**sections, "weights": _marks(weights), **choices})
+    return digest({**sections, "weights": file_marks(weights), **choices})
 
 
 def mask_hash(config: EmerDiffConfig, source: str, **choices: Any) -> str:
     """SHA-256 (hex) of all that decides the masks of a `source` (see `fusion.step.config`) for a given picture."""
     if source not in DIFFUSION_SOURCES:
         return digest({"source": source, "clusters": config.clusters, **choices})
-    weights = _marks(emerdiff.fetch.local_weights(config))
+    weights = file_marks(emerdiff.fetch.local_weights(config))
     return digest({"source": source, **_result_settings(config), "weights": weights, **choices})
 
 
@@ -105,17 +100,6 @@ def digest(values: Mapping[str, Any]) -> str:
 
 def _result_settings(config: EmerDiffConfig | OvsegConfig | FusionConfig) -> dict[str, Any]:
     return {key: value for key, value in asdict(config).items() if key not in _NO_RESULT}
-
-
-def _marks(files: Sequence[Path]) -> list[str]:
-    """What tells weights files from others of the same names: their sizes and ends, as the whole may be gigabytes."""
-    marks = []
-    for file in files:
-        with file.open("rb") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - _MARK_BYTES))
-            marks.append(f"{size}:{hashlib.sha256(stream.read()).hexdigest()}")
-    return marks
 
 
 def _section(preset: str | Path, name: str, value: object) -> Mapping[str, Any]:

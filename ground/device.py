@@ -1,10 +1,16 @@
-"""Where the model runs and in which precision: the user's words -> torch's, with "auto" resolved."""
+"""Where a model runs and in which precision: the user's words → torch's, with "auto" resolved."""
 
 from __future__ import annotations
 
 import torch
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from ground.choices import Dtype
+
+DTYPES: dict[str, torch.dtype] = {
+    Dtype.FLOAT32: torch.float32,
+    Dtype.BFLOAT16: torch.bfloat16,
+    Dtype.FLOAT16: torch.float16,
+}
 
 
 def resolve_device(device: str) -> torch.device:
@@ -16,13 +22,13 @@ def resolve_device(device: str) -> torch.device:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch is built without it
         reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"device {device!r} is not usable ({reason}), expected auto, cpu, cuda or mps") from None
+        raise ValueError(f"device is {device!r}, expected auto or a usable one of cpu, cuda, mps: {reason}") from None
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """`auto` (float16 on cuda and mps, float32 elsewhere) or a key of DTYPES; else ValueError."""
-    if dtype == "auto":
-        dtype = "float16" if device.type in ("cuda", "mps") else "float32"
+    if dtype == Dtype.AUTO:
+        dtype = Dtype.FLOAT16 if device.type in ("cuda", "mps") else Dtype.FLOAT32
     if dtype not in DTYPES:
-        raise ValueError(f"dtype is {dtype!r}, expected one of auto, {', '.join(DTYPES)}")
+        raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(Dtype.values())}")
     return DTYPES[dtype]

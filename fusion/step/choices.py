@@ -1,0 +1,41 @@
+"""The choices of a run as Enums; light, so that a command line can offer them."""
+
+from __future__ import annotations
+
+from ground.choices import Choice
+
+
+class FuseRule(Choice):
+    """How a mask gets its label; the functions are in pipeline.py."""
+
+    OVERLAP = "overlap"
+    EMBEDDING = "embedding"
+
+
+class MaskSource(Choice):
+    """Where masks come from."""
+
+    EMERDIFF = "emerdiff"
+    NAIVE = "naive"  # the clusters alone, upsampled
+    SLIC = "slic"  # a control: as many superpixels as there would be clusters
+    GRID = "grid"  # a control: as many cells
+    NONE = "none"  # CLIP alone: each label's region of the coarse map is a mask
+
+    @property
+    def needs_diffusion(self) -> bool:
+        """Whether the diffusion model makes these masks."""
+        return self in (MaskSource.EMERDIFF, MaskSource.NAIVE)
+
+
+class SegmentationStyle(Choice):
+    """How instances.json says where a segment is."""
+
+    RLE = "rle"  # exact
+    POLYGON = "polygon"  # without holes
+
+
+class Protocol(Choice):
+    """What an evaluation measures."""
+
+    OPEN = "open"  # labels in, mIoU out
+    BOUND = "bound"  # the quality of the masks alone

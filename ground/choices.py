@@ -1,0 +1,26 @@
+"""Choices as Enums whose members are plain text. Nothing heavy is imported, so that a command line can offer them."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Choice(str, Enum):
+    """Base of Enums whose members equal their value: `Dtype.FLOAT16 == "float16"`, and print as it."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    @classmethod
+    def values(cls) -> tuple[str, ...]:
+        """The plain texts of all members, in the order of definition."""
+        return tuple(member.value for member in cls)
+
+
+class Dtype(Choice):
+    """The precision that a model runs in."""
+
+    AUTO = "auto"  # float16 on cuda and mps, float32 elsewhere
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"

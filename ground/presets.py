@@ -1,0 +1,58 @@
+"""Preset files: a name ("sd15") or the path of a YAML file → the mapping that it holds, section by section."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# The first that exists holds the presets of the project: in an installed wheel, and in a checkout.
+PRESET_FOLDERS = tuple(Path(__file__).parents[1] / folder for folder in ("emerseg/configs", "configs"))
+
+
+def list_presets() -> tuple[str, ...]:
+    """The names of the presets that come with the package, sorted."""
+    return tuple(_preset_files())
+
+
+def read_preset(preset: str | Path) -> dict[str, Any]:
+    """The whole mapping of a preset: `preset` is a name such as "sd15" or the path of a .yaml file.
+
+    Raises ValueError for an unknown name (with the known ones) and for a file that is not YAML or not a mapping of
+    sections, FileNotFoundError for a file that is not there.
+    """
+    path = _preset_path(preset)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no preset file {path}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"preset {path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"preset {path} holds {type(values).__name__}, expected a mapping of sections")
+    return values
+
+
+def read_section(preset: str | Path, name: str) -> Mapping[str, Any]:
+    """The settings of one section of a preset; ValueError if it is missing, else errors as in `read_preset`."""
+    section = read_preset(preset).get(name)
+    if not isinstance(section, Mapping):
+        raise ValueError(f"preset {preset}: section {name} is {section!r}, expected a mapping of settings")
+    return section
+
+
+def _preset_path(preset: str | Path) -> Path:
+    if Path(preset).suffix in (".yaml", ".yml"):
+        return Path(preset).expanduser()
+    files = _preset_files()
+    if str(preset) not in files:
+        names = ", ".join(files) or "none"
+        raise ValueError(f"preset is {str(preset)!r}, expected one of {names}, or the path of a .yaml file")
+    return files[str(preset)]
+
+
+def _preset_files() -> dict[str, Path]:
+    folder = next((folder for folder in PRESET_FOLDERS if folder.is_dir()), PRESET_FOLDERS[0])
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
