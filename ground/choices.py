@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Choice(str, Enum):
@@ -15,6 +19,13 @@ class Choice(str, Enum):
     def values(cls) -> tuple[str, ...]:
         """The plain texts of all members, in the order of definition."""
         return tuple(member.value for member in cls)
+
+    @classmethod
+    def of(cls, value: str, name: str) -> Self:
+        """The member with that value; ValueError with the choices otherwise, in which the setting is called `name`."""
+        if value not in cls.values():
+            raise ValueError(f"{name} is {value!r}, expected one of {', '.join(cls.values())}")
+        return cls(value)
 
 
 class Dtype(Choice):

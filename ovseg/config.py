@@ -11,7 +11,6 @@ from ground.checks import Check, above, any_text, one_of, or_null, text, whole
 from ovseg.choices import DenseVariant
 from ovseg.prompts import TEMPLATES_EXPECTED, are_templates
 
-DENSE_VARIANTS = DenseVariant.values()
 MODEL_FORMS = "an open_clip name, hf-hub:ORG/REPO, local-dir:PATH or builtin:NAME"
 
 # YAML knows no tuples.

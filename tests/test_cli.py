@@ -70,9 +70,12 @@ def test_help_answers_at_once():
         (["segment", "PHOTO", "--labels", "", "--output", "OUT"], "label 1"),
         (["segment", "PHOTO", "--labels", "cat, cat", "--output", "OUT"], "'cat'"),
         (["segment", "PHOTO", "--labels", "cat", "--background", "cat", "--output", "OUT"], "background label 1"),
-        (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--masks", "sam"], "emerdiff, naive, slic, grid"),
+        (
+            ["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--masks", "sam"],
+            "'emerdiff', 'naive', 'slic', 'grid'",
+        ),
         (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--clip", "dino"], "maskclip"),
-        (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--fuse", "vote"], "overlap, embedding"),
+        (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--fuse", "vote"], "'overlap', 'embedding'"),
         (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--clusters", "many"], "--clusters"),
         (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--min-score", "2"], "--min-score"),
         (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--preset", "sd99"], "sd15"),
@@ -167,11 +170,12 @@ def test_options_become_overrides_and_set_has_the_last_word():
     assert given == ["emerdiff.clusters=4", "fusion.min_score=0.0", "emerdiff.clusters=5"]
 
 
-def test_every_choice_in_the_help_is_one_and_none_is_missing(capsys):
-    from fusion.step.config import FUSE_RULES, MASK_SOURCES
-    from ovseg.config import DENSE_VARIANTS
+def test_every_choice_in_the_help_is_one_and_none_is_missing(capsys, monkeypatch):
+    from fusion.step.choices import FuseRule, MaskSource
+    from ovseg.choices import DenseVariant
 
+    monkeypatch.setenv("COLUMNS", "200")  # no name of a choice is broken in two
     assert emerseg("segment", "--help") == 0
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for choices in (FUSE_RULES, MASK_SOURCES, DENSE_VARIANTS):
+    for choices in (FuseRule.values(), MaskSource.values(), DenseVariant.values()):
         assert all(choice in shown for choice in choices)

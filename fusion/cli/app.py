@@ -13,7 +13,9 @@ from fusion.cli import options
 from fusion.cli.evaluate import evaluate
 from fusion.cli.segment import masks, relabel, segment
 from fusion.cli.validate import validate
+from ground.choices import Dtype
 from ground.files import OutOfSpaceError
+from ground.weights import WeightsMissing
 
 UsageError: Any = typer.BadParameter.__bases__[0]  # of all that typer raises on wrong use; releases differ in its place
 
@@ -26,13 +28,14 @@ class _OneLineErrors(TyperGroup):
         try:
             code = super().main(*args, **kwargs)
         except UsageError as error:
-            code = _fail(error.format_message())
+            # Some releases of typer put the kind of the error that they met before its text.
+            code = _fail(error.format_message().replace("Value error, ", ""))
         except typer.Abort:  # what Ctrl-C becomes in some releases of typer
             code = 130
-        except (
-            ValueError,
-            OSError,
-        ) as error:  # what the packages raise on bad input, missing files, full disks
+        except WeightsMissing as error:
+            code = _fail(_missing(error))
+        # What the packages raise on bad input, missing files, full disks.
+        except (ValueError, OSError) as error:
             code = _fail(str(error), 1 if isinstance(error, OutOfSpaceError) else 2)
         if standalone_mode:
             sys.exit(code or 0)
@@ -48,6 +51,11 @@ class _OneLineErrors(TyperGroup):
 def _fail(message: str, code: int = 2) -> int:
     print(f"emerseg: error: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+def _missing(error: WeightsMissing) -> str:
+    """The error's own words, and the command that fetches what is missing."""
+    return f"{error}; `emerseg download {error.preset or 'PRESET'}` fetches it once"
 
 
 app = typer.Typer(
@@ -142,7 +150,7 @@ def demo(
         "emerseg-demo"
     ),
     device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
+    dtype: options.Dtype = Dtype.AUTO,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:

@@ -10,6 +10,9 @@ import typer
 
 from fusion.cli import options
 from fusion.cli.console import percent
+from fusion.step.choices import FuseRule, MaskSource, Protocol
+from ground.choices import Dtype
+from ovseg.choices import DenseVariant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +38,7 @@ def evaluate(
         str,
         typer.Option(
             "--masks",
-            callback=options.several_of("fusion.step.config", "MASK_SOURCES"),
+            callback=options.several_of(MaskSource),
             help="Comma-separated: emerdiff, naive, slic, grid, none.",
         ),
     ] = "none,naive,emerdiff",
@@ -43,7 +46,7 @@ def evaluate(
         str | None,
         typer.Option(
             "--clip",
-            callback=options.several_of("ovseg.config", "DENSE_VARIANTS"),
+            callback=options.several_of(DenseVariant),
             help="Comma-separated: maskclip, clip (ViT alone). Default: the preset's.",
         ),
     ] = None,
@@ -51,7 +54,7 @@ def evaluate(
         str | None,
         typer.Option(
             "--fuse",
-            callback=options.several_of("fusion.step.config", "FUSE_RULES"),
+            callback=options.several_of(FuseRule),
             help="Comma-separated: overlap, embedding. Default: the preset's.",
         ),
     ] = None,
@@ -59,13 +62,13 @@ def evaluate(
         str,
         typer.Option(
             "--protocol",
-            callback=options.several_of("fusion.step.config", "PROTOCOLS"),
+            callback=options.several_of(Protocol),
             help="Comma-separated: open (labels in, mIoU out), bound (quality of the masks alone).",
         ),
     ] = "open,bound",
     clusters: options.Clusters = None,
     device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
+    dtype: options.Dtype = Dtype.AUTO,
     batch: options.Batch = None,
     seed: options.Seed = 0,
     limit: options.Limit = None,
@@ -86,7 +89,6 @@ def evaluate(
     from fusion.models.load import load_clip, load_diffusion
     from fusion.models.presets import config_hash, load_preset
     from fusion.models.sources import mask_maker
-    from fusion.step.config import DIFFUSION_SOURCES, NO_MASKS
     from ground.files import write_json
     from ovseg import OpenVocabSegmenter
 
@@ -95,7 +97,7 @@ def evaluate(
     settings = load_preset(preset, options.overrides_of(overrides, clusters=clusters, batch=batch))
     variants = options.split_list(clip) or [settings.ovseg.dense]
     data = open_dataset(dataset, root, limit)
-    diffusion = next((source for source in sources if source in DIFFUSION_SOURCES), NO_MASKS)
+    diffusion = next((source for source in sources if MaskSource(source).needs_diffusion), MaskSource.NONE)
     model = load_diffusion(diffusion, settings, device=device, dtype=dtype)
     clips = {}
     if needs_clip(protocols, sources):
@@ -103,7 +105,7 @@ def evaluate(
         clips = {v: OpenVocabSegmenter(loaded.backbone, replace(settings.ovseg, dense=v)) for v in variants}
 
     rows: list[Row] = []
-    makers = {source: mask_maker(source, settings.emerdiff, model) for source in sources if source != NO_MASKS}
+    makers = {source: mask_maker(source, settings.emerdiff, model) for source in sources if source != MaskSource.NONE}
     rules = options.split_list(fuse)
     steps = measure(data, sources, makers, clips, settings.fusion, protocols=protocols, rules=rules, seed=seed)
     for number, rows in enumerate(steps, start=1):

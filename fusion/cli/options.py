@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-
-def one_of(module: str, choices: str) -> Callable[[str | None], str | None]:
-    """A typer callback: the value must be in the tuple `choices` of `module`, imported only when it is needed."""
-
-    def check(value: str | None) -> str | None:
-        known = getattr(import_module(module), choices)
-        if value is not None and value not in known:
-            raise typer.BadParameter(f"{value!r} given, expected one of {', '.join(known)}")
-        return value
-
-    return check
+from fusion.step.choices import FuseRule, MaskSource, SegmentationStyle
+from ground import choices
+from ground.choices import Choice
+from ovseg.choices import DenseVariant
 
 
-def several_of(module: str, choices: str) -> Callable[[str | None], str | None]:
-    """A typer callback: the comma-separated values must be in the tuple `choices` of `module`, each once."""
-    check_one = one_of(module, choices)
+def several_of(kind: type[Choice]) -> Callable[[str | None], str | None]:
+    """A typer callback: the comma-separated values must be values of the Enum, each once."""
 
     def check(value: str | None) -> str | None:
         values = split_list(value)
         for part in values:
-            check_one(part)
+            if part not in kind.values():
+                raise typer.BadParameter(f"{part!r} given, expected one of {', '.join(kind.values())}")
         if len(set(values)) < len(values):
             raise typer.BadParameter(f"{value!r} names something twice")
         return value
@@ -52,31 +44,10 @@ Inputs = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the results.")]
 PresetName = Annotated[str, typer.Option("--preset", help="A preset's name (see `emerseg presets`) or YAML file.")]
-Masks = Annotated[
-    str,
-    typer.Option(
-        "--masks",
-        callback=one_of("fusion.step.config", "MASK_SOURCES"),
-        help="Where masks come from: emerdiff, naive, slic, grid, none (CLIP alone).",
-    ),
-]
+Masks = Annotated[MaskSource, typer.Option("--masks", help="Where masks come from; none: CLIP alone.")]
 Clusters = Annotated[int | None, typer.Option("--clusters", min=1, help="Masks per image (K).")]
-Clip = Annotated[
-    str | None,
-    typer.Option(
-        "--clip",
-        callback=one_of("ovseg.config", "DENSE_VARIANTS"),
-        help="Variant of dense CLIP: maskclip, clip (ViT alone).",
-    ),
-]
-Fuse = Annotated[
-    str | None,
-    typer.Option(
-        "--fuse",
-        callback=one_of("fusion.step.config", "FUSE_RULES"),
-        help="How masks get labels: overlap, embedding.",
-    ),
-]
+Clip = Annotated[DenseVariant | None, typer.Option("--clip", help="Variant of dense CLIP (clip: ViT alone).")]
+Fuse = Annotated[FuseRule | None, typer.Option("--fuse", help="How masks get labels.")]
 MinScore = Annotated[
     float | None, typer.Option("--min-score", min=0, max=1, help="Masks of a lower mean score become other.")
 ]
@@ -88,11 +59,10 @@ MinArea = Annotated[
     int | None, typer.Option("--min-area", min=0, help="Smaller components (px) go to the label around them.")
 ]
 Segmentation = Annotated[
-    str | None,
+    SegmentationStyle | None,
     typer.Option(
         "--segmentation",
-        callback=one_of("fusion.step.config", "SEGMENTATIONS"),
-        help="How instances.json says where a segment is: rle (exact; the default), polygon (without holes).",
+        help="How instances.json says where a segment is. rle: exact, the default; polygon: without holes.",
     ),
 ]
 MaxMegapixels = Annotated[
@@ -100,7 +70,7 @@ MaxMegapixels = Annotated[
     typer.Option("--max-megapixels", min=0, help="Refuse images of more million pixels (bombs). Default: 180."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+Dtype = Annotated[choices.Dtype, typer.Option("--dtype", help="Precision; auto: float16 on a GPU, else float32.")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Trajectories of the diffusion model at once.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the noise; the same seed gives the same result.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")]

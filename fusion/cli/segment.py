@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from fusion.cli import options
+from fusion.step.choices import MaskSource
+from ground.choices import Dtype
 
 
 def segment(
@@ -18,7 +20,7 @@ def segment(
     background: Annotated[
         str | None, typer.Option("--background", help="Labels, or a label file, whose pixels become other.")
     ] = None,
-    masks: options.Masks = "emerdiff",
+    masks: options.Masks = MaskSource.EMERDIFF,
     clusters: options.Clusters = None,
     clip: options.Clip = None,
     fuse: options.Fuse = None,
@@ -28,7 +30,7 @@ def segment(
     segmentation: options.Segmentation = None,
     max_megapixels: options.MaxMegapixels = None,
     device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
+    dtype: options.Dtype = Dtype.AUTO,
     batch: options.Batch = None,
     seed: options.Seed = 0,
     limit: options.Limit = None,
@@ -77,11 +79,11 @@ def masks(
     inputs: options.Inputs,
     output: options.Output,
     preset: options.PresetName = "sd15",
-    masks: options.Masks = "emerdiff",
+    masks: options.Masks = MaskSource.EMERDIFF,
     clusters: options.Clusters = None,
     max_megapixels: options.MaxMegapixels = None,
     device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
+    dtype: options.Dtype = Dtype.AUTO,
     batch: options.Batch = None,
     seed: options.Seed = 0,
     limit: options.Limit = None,

@@ -17,7 +17,7 @@ from fusion.formats.palette import label_colors
 from fusion.formats.render import draw_overlay
 from fusion.models.sources import coarse_masks, mask_maker
 from fusion.runs.outputs import output_file, write_png
-from fusion.step.config import NO_MASKS
+from fusion.step.choices import MaskSource
 from fusion.step.pipeline import fuse
 from ground.images import read_image
 from ovseg.labels import Label
@@ -76,7 +76,7 @@ def write_sheets(segmenter: Segmenter, output: Path, scenes: Sequence[Path]) -> 
     paths = []
     for scene, sample in zip(scenes, _samples(), strict=True):
         coarse = segmenter.ovseg.segment(sample.image, labels)
-        alone = fuse(coarse_masks(coarse), coarse, segmenter.preset.fusion.for_masks(NO_MASKS))
+        alone = fuse(coarse_masks(coarse), coarse, segmenter.preset.fusion.for_masks(MaskSource.NONE))
         with Image.open(output_file(output, "semantic", scene.stem)) as semantic:
             fused = np.array(semantic, np.int32)
         columns = [

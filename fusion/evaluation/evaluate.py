@@ -21,7 +21,8 @@ from fusion.evaluation.datasets import Dataset
 from fusion.evaluation.measure import Measured, measured
 from fusion.evaluation.metrics import boundary_f, confusion_matrix, majority_regions, mean_iou, pixel_accuracy
 from fusion.models.sources import coarse_masks
-from fusion.step.config import CLIP_ALONE_RULE, DIFFUSION_SOURCES, NO_MASKS, PROTOCOLS, FusionConfig
+from fusion.step.choices import CLIP_ALONE_RULE, MaskSource, Protocol
+from fusion.step.config import FusionConfig
 from fusion.step.pipeline import fuse
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ TOLERANCES = (2, 5)  # px, of the boundary F
 class Row:
     """What is measured of one combination; None where that has no meaning."""
 
-    protocol: str  # one of PROTOCOLS
-    masks: str  # one of MASK_SOURCES
+    protocol: str  # one of Protocol
+    masks: str  # one of MaskSource
     clip: str | None  # variant of dense CLIP
     fuse: str | None  # fusion rule
     speed: str | None  # how the diffusion model was run
@@ -76,7 +77,7 @@ def evaluate(
     clips: Mapping[str, OpenVocabSegmenter],
     fusion: FusionConfig,
     *,
-    protocols: Sequence[str] = PROTOCOLS,
+    protocols: Sequence[str] = Protocol.values(),
     rules: Sequence[str] = (),
     seed: int = 0,
 ) -> Iterator[list[Row]]:
@@ -98,7 +99,7 @@ def evaluate(
         masks = {source: measured(partial(make, sample.image, seed)) for source, make in makers.items()}
         for key in keys:
             costs: list[Measured[Any]] = [coarse[key.clip]] if key.clip else []
-            if key.masks == NO_MASKS:
+            if key.masks == MaskSource.NONE:
                 made = measured(partial(coarse_masks, coarse[key.clip].value))
             else:
                 made = masks[key.masks]
@@ -117,7 +118,7 @@ def evaluate(
 
 def needs_clip(protocols: Sequence[str], sources: Sequence[str]) -> bool:
     """Whether a CLIP takes part at all."""
-    return "open" in protocols or NO_MASKS in sources
+    return Protocol.OPEN in protocols or MaskSource.NONE in sources
 
 
 def _keys(protocols: Sequence[str], sources: Sequence[str], clips: Sequence[str], rules: Sequence[str]) -> list[_Key]:
@@ -125,10 +126,10 @@ def _keys(protocols: Sequence[str], sources: Sequence[str], clips: Sequence[str]
     keys = []
     for protocol, source in product(protocols, sources):
         if protocol == "open":
-            named_by = (CLIP_ALONE_RULE,) if source == NO_MASKS else rules
+            named_by = (CLIP_ALONE_RULE.value,) if source == MaskSource.NONE else rules
             keys += [_Key(protocol, source, clip, rule) for clip, rule in product(clips, named_by)]
         else:
-            keys += [_Key(protocol, source, clip, None) for clip in (clips if source == NO_MASKS else (None,))]
+            keys += [_Key(protocol, source, clip, None) for clip in (clips if source == MaskSource.NONE else (None,))]
     return keys
 
 
@@ -157,7 +158,7 @@ def _row(key: _Key, scores: Sequence[_Score]) -> Row:
         masks=key.masks,
         clip=key.clip,
         fuse=key.fuse,
-        speed="exact" if key.masks in DIFFUSION_SOURCES else None,
+        speed="exact" if MaskSource(key.masks).needs_diffusion else None,
         miou=miou,
         pixel_accuracy=accuracy,
         boundary_f2=boundary_f2,

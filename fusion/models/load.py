@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fusion.models.presets import Preset
-from fusion.step.config import DIFFUSION_SOURCES, check_source
+from fusion.step.choices import MaskSource
 from ground.weights import WeightsMissing
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def load_diffusion(source: str, preset: Preset, *, device: str = "auto", dtype: 
     Raises FileNotFoundError, in one line, if its weights are not on this disk (WeightsMissing with the preset's name if
     they come from the hub), and ValueError on anything unknown.
     """
-    if check_source(source) not in DIFFUSION_SOURCES:
+    if not MaskSource.of(source, "masks").needs_diffusion:
         return None
     from emerdiff import EmerDiff
 

@@ -15,7 +15,8 @@ import yaml
 import emerdiff.fetch
 import ovseg.fetch
 from emerdiff.config import EmerDiffConfig
-from fusion.step.config import DIFFUSION_SOURCES, FusionConfig
+from fusion.step.choices import MaskSource
+from fusion.step.config import FusionConfig
 from ground.presets import list_presets as list_presets
 from ground.presets import read_preset
 from ground.weights import file_marks
@@ -87,7 +88,7 @@ def config_hash(preset: Preset, **choices: Any) -> str:
 
 def mask_hash(config: EmerDiffConfig, source: str, **choices: Any) -> str:
     """SHA-256 (hex) of all that decides the masks of a `source` (see `fusion.step.config`) for a given picture."""
-    if source not in DIFFUSION_SOURCES:
+    if not MaskSource(source).needs_diffusion:
         return digest({"source": source, "clusters": config.clusters, **choices})
     weights = file_marks(emerdiff.fetch.local_weights(config))
     return digest({"source": source, **_result_settings(config), "weights": weights, **choices})

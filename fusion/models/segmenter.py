@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from fusion.models.load import load_clip, load_diffusion
 from fusion.models.presets import Preset, load_preset, with_overrides
 from fusion.models.sources import coarse_masks, mask_maker
-from fusion.step.config import NO_MASKS, FusionConfig
+from fusion.step.choices import MaskSource
+from fusion.step.config import FusionConfig
 from fusion.step.pipeline import fuse
 from fusion.step.segmentation import Segmentation
 from ground.images import as_rgb
@@ -30,7 +31,7 @@ class Segmenter:
     def __init__(
         self, preset: Preset, ovseg: OpenVocabSegmenter, emerdiff: EmerDiff | None, masks: str = "emerdiff"
     ) -> None:
-        """`masks` is one of MASK_SOURCES; `emerdiff` may be None where they need no diffusion model."""
+        """`masks` is one of MaskSource; `emerdiff` may be None where they need no diffusion model."""
         self.preset = preset
         self.ovseg = ovseg
         self.emerdiff = emerdiff
@@ -79,6 +80,6 @@ class Segmenter:
 
     def make_masks(self, image: NDArray[np.uint8], coarse: CoarseMap, seed: int) -> Masks:
         """The class-agnostic masks of `image` (H, W, 3) uint8; with masks "none" those of its coarse map."""
-        if self.masks == NO_MASKS:
+        if self.masks == MaskSource.NONE:
             return coarse_masks(coarse)
         return mask_maker(self.masks, self.preset.emerdiff, self.emerdiff)(image, seed)

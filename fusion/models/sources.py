@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.step.config import DIFFUSION_SOURCES
+from fusion.step.choices import MaskSource
 
 if TYPE_CHECKING:
     from emerdiff import EmerDiff, Masks
@@ -19,13 +19,13 @@ MaskMaker = Callable[[NDArray[np.uint8], int], "Masks"]  # (image (H, W, 3) uint
 
 
 def mask_maker(source: str, config: EmerDiffConfig, model: EmerDiff | None) -> MaskMaker:
-    """What makes the masks of `source`, one of MASK_SOURCES but "none"; `model` is needed for DIFFUSION_SOURCES only.
+    """What makes the masks of `source`, one of MaskSource but "none"; `model` may be None where they need no diffusion.
 
     "naive" has the very clusters that "emerdiff" has for the same seed.
     """
     from emerdiff.baselines import grid_masks, slic_masks
 
-    if source in DIFFUSION_SOURCES and model is None:
+    if MaskSource.of(source, "masks").needs_diffusion and model is None:
         raise ValueError(f"no masks {source!r} of this image are cached, and the diffusion model is not loaded")
     makers: dict[str, MaskMaker] = {
         "slic": lambda image, _seed: slic_masks(image, config.clusters),

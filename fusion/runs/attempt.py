@@ -1,4 +1,4 @@
-"""One image on its way through a batch: read, compute, write, and its line in the journal; a failure keeps its reason."""
+"""One image on its way through a batch: read, computed, written, noted in the journal; a failure keeps its reason."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from typing import IO, Any
 
 from fusion.formats.coco import categories, info, with_ids
 from fusion.formats.panoptic import panoptic_entry
-from fusion.formats.report import ReportImage, ReportPage
 from fusion.formats.record import Record
+from fusion.formats.report import ReportImage, ReportPage
 from fusion.formats.schema import (
     INSTANCES,
     PANOPTIC,
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def write_exports(output: Path, finished: Sequence[Finished], labels: Sequence[Label]) -> None:
-    """Write the four files, with the images in the order of `finished`; the ids are those that the journal gave them."""
+    """Write the four files, with the images in the order of `finished` and with the ids that the journal gave them."""
     done = [image for image in finished if image.entry.status == "done"]
     head = {"info": info(), "licenses": [], "images": [_image_entry(image) for image in done]}
     tail = {"categories": categories(labels)}

@@ -12,8 +12,8 @@ from fusion.models.load import load_clip, load_diffusion
 from fusion.models.segmenter import Segmenter
 from fusion.models.sources import mask_maker
 from fusion.runs.batch import locked, plan_run, run_batch
-from fusion.runs.job import Job, Outcome
 from fusion.runs.inputs import ImageFile, find_images
+from fusion.runs.job import Job, Outcome
 from fusion.runs.jobs import masks_job, segment_job
 from fusion.runs.outputs import folders
 from fusion.runs.relabel import earlier_files
@@ -61,7 +61,7 @@ def opened_run(
     limit: int | None = None,
     overwrite: bool = False,
 ) -> Iterator[OpenRun]:
-    """The same, image by image: finds the images, locks the folder, loads the models; the caller starts and may stop."""
+    """The same image by image: finds the images, locks the folder, loads the models; the caller starts and may stop."""
     limit_pixels(spec.max_megapixels)
     paths = find_images(inputs, outside=folders(output))
     with locked(output):

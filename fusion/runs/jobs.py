@@ -22,11 +22,11 @@ from fusion.formats.render import draw_regions, overlay
 from fusion.formats.report import thumbnails
 from fusion.formats.schema import RUN, ImageRecord, RunImage
 from fusion.formats.semantic import semantic_png
-from fusion.runs.job import Finished, Job, Written
 from fusion.runs.exports import write_exports
+from fusion.runs.job import Finished, Job, Written
 from fusion.runs.outputs import has_outputs, output_file, remove_outputs, write_png
 from fusion.runs.spec import RunSpec
-from fusion.step.config import NO_MASKS
+from fusion.step.choices import MaskSource, SegmentationStyle
 from fusion.step.pipeline import fuse
 from ground.files import write_bytes, write_json
 
@@ -44,7 +44,7 @@ def segment_job(segmenter: Segmenter, output: Path, spec: RunSpec) -> Job:
     labels, background = spec.labels, spec.background
     text_embeddings = segmenter.ovseg.encode_labels(labels, background=background)
     colors = label_colors(labels)
-    kept = ("masks",) if spec.masks != NO_MASKS else ()
+    kept = ("masks",) if spec.masks != MaskSource.NONE else ()
     kinds = ("semantic", "panoptic", "overlays", "annotations", *kept)
 
     def compute(image: NDArray[np.uint8], name: str) -> tuple[NDArray[np.uint8], CachedMasks, Segmentation]:
@@ -60,7 +60,7 @@ def segment_job(segmenter: Segmenter, output: Path, spec: RunSpec) -> Job:
         image, cached, result = computed
         cached.save()
         regions, id_map = coco.regions(result)
-        polygons = spec.segmentation == "polygon"
+        polygons = spec.segmentation == SegmentationStyle.POLYGON
         outlines, lost_holes = region_outlines(regions, id_map) if polygons else (None, 0)
         record = ImageRecord(
             size_hw=list(result.size_hw),
@@ -97,9 +97,7 @@ def masks_job(make_masks: MaskMaker, output: Path, spec: RunSpec) -> Job:
         path = output_file(output, "masks", name)
         return image, find_masks(path, image, spec.mask_hash, lambda pixels: make_masks(pixels, spec.seed))
 
-    def write(
-        computed: tuple[NDArray[np.uint8], CachedMasks], name: str, first_id_of: Callable[[int], int]
-    ) -> Written:
+    def write(computed: tuple[NDArray[np.uint8], CachedMasks], name: str, first_id_of: Callable[[int], int]) -> Written:
         image, cached = computed
         cached.save()
         found = cached.masks

@@ -1,4 +1,4 @@
-"""An earlier run with other labels: its images and masks as its run.json tells them, so that no new masks are needed."""
+"""An earlier run with other labels: its images and masks, as its run.json tells them, serve again."""
 
 from __future__ import annotations
 

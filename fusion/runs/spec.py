@@ -11,7 +11,8 @@ from typing import Any
 from fusion.formats.schema import RUN, LabelEntry, RunFile, RunImage
 from fusion.models.load import weights_used
 from fusion.models.presets import SECTIONS, Preset, config_hash, load_preset, make_preset, mask_hash, with_overrides
-from fusion.step.config import DIFFUSION_SOURCES, NO_MASKS, SEGMENTATIONS, check_source
+from fusion.step.choices import MaskSource, SegmentationStyle
+from ground.choices import Dtype
 from ground.images import MAX_MEGAPIXELS
 from ground.versions import all_versions
 from ovseg.labels import Label, as_labels
@@ -24,10 +25,10 @@ class RunSpec:
     preset: Preset
     labels: tuple[Label, ...]
     background: tuple[Label, ...]  # labels whose pixels become "other"
-    masks: str  # where masks come from, one of MASK_SOURCES
-    segmentation: str  # how instances.json says where a region is, one of SEGMENTATIONS
+    masks: MaskSource  # where masks come from
+    segmentation: SegmentationStyle  # how instances.json says where a region is
     seed: int  # of the noise
-    dtype: str  # of the models, as given: "auto" or a name
+    dtype: Dtype  # of the models
     max_megapixels: float  # larger images are refused; no part of the hash
 
     def __init__(
@@ -41,20 +42,19 @@ class RunSpec:
         dtype: str = "auto",
         max_megapixels: float = MAX_MEGAPIXELS,
     ) -> None:
-        """`preset` is a name, a .yaml file or a loaded one; plain text is taken for a label. ValueError on a bad value."""
-        if segmentation not in SEGMENTATIONS:
-            raise ValueError(f"segmentation is {segmentation!r}, expected one of {', '.join(SEGMENTATIONS)}")
-        if check_source(masks) == NO_MASKS and not labels:
-            raise ValueError(f"masks is {NO_MASKS!r}, which is CLIP alone, and there are no labels for it")
+        """`preset` is a name, a .yaml file or a loaded one; labels may be plain text. ValueError on a bad value."""
+        source = MaskSource.of(masks, "masks")
+        if source == MaskSource.NONE and not labels:
+            raise ValueError("masks is 'none', which is CLIP alone, and there are no labels for it")
         words = as_labels(labels, background) if labels else ()
         values: dict[str, Any] = {
             "preset": preset if isinstance(preset, Preset) else load_preset(preset),
             "labels": words[: len(labels)],
             "background": words[len(labels) :],
-            "masks": str(masks),
-            "segmentation": str(segmentation),
+            "masks": source,
+            "segmentation": SegmentationStyle.of(segmentation, "segmentation"),
             "seed": seed,
-            "dtype": str(dtype),
+            "dtype": Dtype.of(dtype, "dtype"),
             "max_megapixels": float(max_megapixels),
         }
         for name, value in values.items():
@@ -85,15 +85,15 @@ class RunSpec:
         return RunFile(
             config_hash=self.hash,
             preset=self.preset.name,
-            masks=self.masks,
-            segmentation=self.segmentation,
+            masks=str(self.masks),
+            segmentation=str(self.segmentation),
             seed=self.seed,
-            dtype=self.dtype,
+            dtype=str(self.dtype),
             max_megapixels=self.max_megapixels,
             labels=[_label_entry(label) for label in self.labels],
             background=[_label_entry(label) for label in self.background],
             config={section: asdict(getattr(self.preset, section)) for section in SECTIONS},
-            weights=weights_used(self.preset, diffusion=self.masks in DIFFUSION_SOURCES, clip=bool(self.labels)),
+            weights=weights_used(self.preset, diffusion=self.masks.needs_diffusion, clip=bool(self.labels)),
             versions=all_versions(),
             images=list(images),
         )

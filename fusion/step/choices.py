@@ -12,6 +12,10 @@ class FuseRule(Choice):
     EMBEDDING = "embedding"
 
 
+# CLIP alone keeps its own labels.
+CLIP_ALONE_RULE = FuseRule.OVERLAP
+
+
 class MaskSource(Choice):
     """Where masks come from."""
 

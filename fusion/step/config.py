@@ -6,17 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from fusion.step.choices import FuseRule, MaskSource, Protocol, SegmentationStyle
+from fusion.step.choices import CLIP_ALONE_RULE, FuseRule, MaskSource
 from ground import checks
 from ground.checks import number, one_of, whole, yes_no
-
-FUSE_RULES = FuseRule.values()
-DIFFUSION_SOURCES = tuple(source.value for source in MaskSource if source.needs_diffusion)
-NO_MASKS = MaskSource.NONE.value
-CLIP_ALONE_RULE = FuseRule.OVERLAP.value
-MASK_SOURCES = MaskSource.values()
-SEGMENTATIONS = SegmentationStyle.values()
-PROTOCOLS = Protocol.values()
 
 
 @dataclass(frozen=True)
@@ -39,16 +31,9 @@ class FusionConfig:
 
     def for_masks(self, source: str) -> FusionConfig:
         """The settings for masks of `source`: CLIP alone keeps its own labels, which is the overlap rule."""
-        return replace(self, fuse=CLIP_ALONE_RULE) if source == MaskSource.NONE else self
+        return replace(self, fuse=CLIP_ALONE_RULE.value) if source == MaskSource.NONE else self
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> FusionConfig:
         """Config from a preset's `fusion` section; ValueError on an unknown key, with the known ones."""
         return checks.from_mapping(cls, values, "fusion")
-
-
-def check_source(source: str) -> str:
-    """`source` itself if it is one of MaskSource; ValueError with the choices otherwise."""
-    if source not in MASK_SOURCES:
-        raise ValueError(f"masks is {source!r}, expected one of {', '.join(MASK_SOURCES)}")
-    return source

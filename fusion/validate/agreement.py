@@ -12,7 +12,7 @@ from pathlib import Path
 from pycocotools.coco import COCO
 
 from fusion.formats.schema import INSTANCES, JOURNAL, PANOPTIC, RESULTS, RUN, JournalHead
-from fusion.step.config import SEGMENTATIONS
+from fusion.step.choices import SegmentationStyle
 from fusion.validate.faults import Fault, Json, difference
 from fusion.validate.images import by_image
 
@@ -103,7 +103,7 @@ def agreement_with_run_faults(run: Json, instances: Json, panoptic: Json | None)
     labels = [label["name"] for label in run["labels"]]
     yield from difference(RUN, f"labels, against categories of {INSTANCES}", labels, names)
     known = {*names, *(label["name"] for label in run["background"]), None}
-    expected = dict(zip(SEGMENTATIONS, (dict, list), strict=True))[run["segmentation"]]
+    expected = list if run["segmentation"] == SegmentationStyle.POLYGON else dict
     for annotation in instances["annotations"]:
         where = f"annotation {annotation['id']}"
         if annotation["evidence"]["runner_up"] not in known:

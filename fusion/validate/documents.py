@@ -22,7 +22,7 @@ from fusion.formats.schema import (
     Result,
     RunFile,
 )
-from fusion.step.config import MASK_SOURCES, SEGMENTATIONS
+from fusion.step.choices import MaskSource, SegmentationStyle
 from fusion.validate.faults import Check, Fault, Json, T
 
 
@@ -37,7 +37,7 @@ def read_run(output: Path) -> Check[Json | None]:
 def _run_misfits(run: Json) -> Iterator[Fault]:
     for message in misfits(RunFile, run, "the document"):
         yield Fault(RUN, message)
-    for key, choices in (("masks", MASK_SOURCES), ("segmentation", SEGMENTATIONS)):
+    for key, choices in (("masks", MaskSource.values()), ("segmentation", SegmentationStyle.values())):
         if isinstance(run.get(key), str) and run[key] not in choices:
             yield Fault(RUN, f"{key} is {run[key]!r}, expected one of {', '.join(choices)}")
 

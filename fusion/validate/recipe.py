@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fusion.formats.schema import INSTANCES, REPORT
-from fusion.step.config import NO_MASKS
+from fusion.step.choices import MaskSource
 from fusion.validate.agreement import (
     agreement_with_run_faults,
     instances_faults,
@@ -57,7 +57,7 @@ def validate(output: Path) -> Iterator[Fault]:
     if run is not None:
         yield from agreement_with_run_faults(run, instances, panoptic)
         for image in image_facts(run, instances, results, panoptic):
-            yield from image_faults(output, image, instances["categories"], with_masks=run["masks"] != NO_MASKS)
+            yield from image_faults(output, image, instances["categories"], with_masks=run["masks"] != MaskSource.NONE)
 
 
 def count(output: Path) -> tuple[int, int]:
