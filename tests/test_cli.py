@@ -83,7 +83,7 @@ def test_help_answers_at_once():
         (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--set", "emerdiff.k=3"], "clusters"),
         (["segment", "PHOTO", "--labels", "cat", "--output", "PHOTO"], "--output"),
         (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--bogus"], "--bogus"),
-        (["masks", "PHOTO", "--output", "OUT", "--masks", "none"], "CLIP alone, and there are no labels for it"),
+        (["masks", "PHOTO", "--output", "OUT", "--masks", "none"], "CLIP alone, and there are no labels"),
         (["eval", "--dataset", "ade", "--root", "1:2"], "expected one of toy"),
         (["eval", "--dataset", "toy", "--root", "2:1"], "FIRST:END"),
         (["eval", "--dataset", "toy", "--root", "1:2", "--masks", "naive,sam"], "'sam'"),

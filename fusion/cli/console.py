@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fusion.runs.job import Outcome
 
-PACKAGES = ("emerdiff", "ovseg", "fusion")
+PACKAGES = ("ground", "emerdiff", "ovseg", "fusion")
 
 
 def set_up_output(*, verbose: bool, progress_bars: bool = False) -> None:
