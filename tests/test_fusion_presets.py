@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from fusion.models.load import load_clip, load_diffusion
 from fusion.models.presets import config_hash, list_presets, load_preset, mask_hash
+from fusion.step.choices import MaskSource
+from ground.weights import WeightsMissing
 
 
 @pytest.fixture
@@ -90,3 +93,17 @@ def test_masks_without_diffusion_depend_on_their_number_only(preset_file):
     assert hash_of("slic") == hash_of("slic", *other) != hash_of("grid")
     assert hash_of("slic") != hash_of("slic", "emerdiff.clusters=8")
     assert hash_of("emerdiff") != hash_of("emerdiff", *other)
+
+
+@pytest.mark.parametrize("load", [load_clip, lambda preset: load_diffusion("emerdiff", preset)])
+def test_missing_weights_say_which_preset_they_belong_to(tmp_path, monkeypatch, load):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(WeightsMissing) as caught:
+        load(load_preset("sd15"))
+    assert caught.value.preset == "sd15"
+    assert caught.value.size_mb > 0 and "emerseg" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", [source for source in MaskSource if not source.needs_diffusion])
+def test_no_diffusion_model_is_loaded_for_masks_that_need_none(source):
+    assert load_diffusion(source, load_preset("sd15")) is None

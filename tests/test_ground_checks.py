@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -102,3 +104,13 @@ def test_a_choice_is_its_text() -> None:
     assert Fruit.PEAR == "pear" and f"{Fruit.PEAR}" == str(Fruit.PEAR) == "pear"
     assert Fruit.values() == ("apple", "pear")
     assert "pear" in {Fruit.PEAR} and Fruit.PEAR in {"pear"}
+
+
+def test_choices_and_checks_are_light() -> None:
+    """A command line may import them before it knows what it has to do."""
+    code = (
+        "import sys, fusion.step.config, ground.weights, ovseg.choices; "
+        "print(sorted({'torch', 'numpy', 'PIL', 'yaml', 'huggingface_hub'} & sys.modules.keys()))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

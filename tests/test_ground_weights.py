@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import huggingface_hub
 import pytest
 
 from ground.weights import WeightsMissing, builtin_folder, file_marks, hub_folder
@@ -14,8 +13,8 @@ FACTS = {"size_mb": 7, "license": "MIT", "revision": COMMIT}
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """An empty hub cache, and no network."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return tmp_path / "hub"
 
 

@@ -1,4 +1,4 @@
-"""What a run is configured by: preset name or file + overrides → checked configs of the three steps, their hash."""
+"""What a run is configured by: a preset + overrides → checked configs of the three steps, and their hash."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from ground.weights import file_marks
 from ovseg.config import OvsegConfig
 
 SECTIONS = ("emerdiff", "ovseg", "fusion")
-_NO_RESULT = ("license", "download_mb", "batch_size")  # fields that change nothing in the result
+# Fields that change nothing in the result.
+_NO_RESULT = ("license", "download_mb", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def with_overrides(preset: Preset, overrides: Sequence[str]) -> Preset:
 def config_hash(preset: Preset, **choices: Any) -> str:
     """SHA-256 (hex) of all that decides a result: the three configs and the run's other `choices`, plain data only.
 
-    Left out: names, licences, sizes of downloads, and how many trajectories run at once.
+    Names, licences, sizes of downloads and the number of trajectories at once are left out.
     """
     weights = [*emerdiff.fetch.local_weights(preset.emerdiff), *ovseg.fetch.local_weights(preset.ovseg)]
     sections = {name: _result_settings(getattr(preset, name)) for name in SECTIONS}
@@ -87,7 +88,7 @@ def config_hash(preset: Preset, **choices: Any) -> str:
 
 
 def mask_hash(config: EmerDiffConfig, source: str, **choices: Any) -> str:
-    """SHA-256 (hex) of all that decides the masks of a `source` (see `fusion.step.config`) for a given picture."""
+    """SHA-256 (hex) of all that decides the masks of a `source` (a `MaskSource`) for a given image."""
     if not MaskSource(source).needs_diffusion:
         return digest({"source": source, "clusters": config.clusters, **choices})
     weights = file_marks(emerdiff.fetch.local_weights(config))
@@ -122,5 +123,6 @@ def _parse_override(override: str) -> tuple[str, str, Any]:
     except yaml.YAMLError as error:
         raise ValueError(f"override {override!r}: the value is no YAML: {' '.join(str(error).split())}") from None
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value, re.IGNORECASE):
-        value = float(value)  # YAML 1.1 takes 1e-5, without a point, for text
+        # YAML 1.1 takes 1e-5, without a point, for text.
+        value = float(value)
     return section, key, value
