@@ -10,6 +10,7 @@ from pathlib import Path
 
 from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
 from training.data import scene_cache
+from training.hardware import choose_hardware
 from training.photos import squares
 
 CLIP_WEIGHTS, PHOTO_WEIGHTS = (Path(__file__).parents[1] / "ovseg/weights" / name for name in ("mini", "photo"))
@@ -53,6 +54,10 @@ def main() -> None:
         help="a folder with captions.csv (path,tags,caption); all that photo-clip sees, a part of what vae and unet do",
     )
     parser.add_argument("--size", type=int, default=448, help="photo-clip: px of the pictures' shorter side, at most")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps; a run may be resumed on another one")
+    parser.add_argument(
+        "--dtype", default="auto", help="auto, float32, bfloat16: of autocast (auto: bfloat16 where it is fast)"
+    )
     arguments = parser.parse_args()
     if arguments.start and not arguments.start.is_dir():
         parser.error(f"--start {arguments.start}: expected a folder of weights, such as emerdiff/weights/mini")
@@ -61,6 +66,10 @@ def main() -> None:
     text = arguments.text or CLIP_WEIGHTS
     if arguments.model == "unet" and not (text / "open_clip_config.json").is_file():
         parser.error(f"--text {text}: expected a folder with open_clip_config.json, such as ovseg/weights/mini")
+    try:
+        hardware = choose_hardware(arguments.device, arguments.dtype)
+    except ValueError as error:
+        parser.error(str(error))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
     trainer = importlib.import_module(f"training.{arguments.model.replace('-', '_')}")
@@ -90,12 +99,13 @@ def main() -> None:
             resume=arguments.resume,
             size=arguments.size,
             scenes=scene_cache(cache, TRAIN_SEEDS.start, arguments.scenes) if arguments.scenes else None,
+            hardware=hardware,
         )
         return
     count = 12_000 if arguments.scenes is None else arguments.scenes
     train_scenes = scene_cache(cache, TRAIN_SEEDS.start, count)
     validation = scene_cache(cache, VALIDATION_SEEDS.start, 100)
-    options = {"start": arguments.start, "resume": arguments.resume}
+    options = {"start": arguments.start, "resume": arguments.resume, "hardware": hardware}
     if arguments.pictures:
         options["photos"] = squares(cache / "squares", arguments.pictures, count)
     if arguments.model == "vae":

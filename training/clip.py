@@ -28,6 +28,7 @@ from toyworld.captions import call
 from toyworld.vocabulary import KINDS
 from toyworld.wording import draw_one_word_apart, without_synonyms
 from training.data import Crop, SceneCache
+from training.hardware import CPU, Hardware
 from training.loop import Schedule, fit, generators
 from training.tokenizer import CONTEXT_LENGTH, learn_tokenizer
 
@@ -67,6 +68,12 @@ class Regions:
     texts: tuple[str, ...]
     named: Tensor  # (R,) int64: the text that was drawn for each
     true: Tensor  # (R, N) bool: also those that were drawn for others
+
+    def to(self, device: torch.device) -> Regions:
+        """The same with its tensors on `device`."""
+        tensors = (tensor.to(device) for tensor in (self.pictures, self.weights, self.named, self.true))
+        pictures, weights, named, true = tensors
+        return Regions(pictures, weights, self.texts, named, true)
 
 
 def name_regions(crops: Sequence[Crop], grid: int, rng: np.random.Generator) -> Regions:
@@ -122,6 +129,7 @@ def train(
     *,
     start: Path | None,
     resume: bool,
+    hardware: Hardware = CPU,
 ) -> None:
     import open_clip
 
@@ -139,12 +147,15 @@ def train(
         model.load_state_dict(load_file(start / "open_clip_model.safetensors"))
 
     def normalised(images: np.ndarray) -> Tensor:
-        return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - MEAN[0]) / STD[0]
+        pixels = (torch.tensor(images).permute(0, 3, 1, 2).float() / 255 - MEAN[0]) / STD[0]
+        return pixels.to(hardware.device)
 
     def contrast(logits: Tensor, also_true: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropies of (pictures, captions) logits; a caption that is true of another picture is no negative."""
-        logits = logits.masked_fill(also_true & ~torch.eye(BATCH, dtype=torch.bool), -torch.inf)
-        target = torch.arange(BATCH)
+        logits = logits.masked_fill(
+            also_true & ~torch.eye(BATCH, dtype=torch.bool, device=also_true.device), -torch.inf
+        )
+        target = torch.arange(BATCH, device=logits.device)
         return F.cross_entropy(logits, target) / 2, F.cross_entropy(logits.T, target) / 2
 
     def compute_losses(step: int) -> dict[str, Tensor]:
@@ -154,17 +165,18 @@ def train(
             for i in rng.integers(len(train_scenes), size=BATCH)
         ]
         visual = model.visual
-        regions = name_regions(crops, visual.grid_size[0], rng)
+        regions = name_regions(crops, visual.grid_size[0], rng).to(hardware.device)
         last_block = visual.transformer.resblocks[-1]
-        with torch.autocast("cpu", torch.bfloat16), captured_input(last_block) as captured:
+        with hardware.autocast(), captured_input(last_block) as captured:
             image_features = model.encode_image(normalised(np.stack([crop.image for crop in crops])), normalize=True)
             template = TEMPLATES["toy"][rng.integers(len(TEMPLATES["toy"]))]
             texts = tokenize([crop.caption.text for crop in crops] + [template.format(text) for text in regions.texts])
-            captions, names = model.encode_text(texts, normalize=True).float().split([BATCH, len(regions.texts)])
+            encoded = model.encode_text(texts.to(hardware.device), normalize=True)
+            captions, names = encoded.float().split([BATCH, len(regions.texts)])
             patches = visual.ln_post(value_path(last_block, captured[0])[:, 1:]) @ visual.proj
         scale = model.logit_scale.exp().clamp(max=100)
         also_true = torch.tensor([[crop.caption.mentions <= seen.shown for crop in crops] for seen in crops])
-        whole = contrast(scale * image_features.float() @ captions.T, also_true)
+        whole = contrast(scale * image_features.float() @ captions.T, also_true.to(hardware.device))
         means = torch.einsum("rp,rpc->rc", regions.weights, F.normalize(patches.float(), dim=-1)[regions.pictures])
         similarity = scale * F.normalize(means, dim=-1) @ names.T
         losses = ("image_to_text", "text_to_image", "regions_to_text", "text_to_regions")
@@ -172,29 +184,36 @@ def train(
 
     @torch.inference_mode()
     def validate(averaged: Any) -> dict[str, float]:
-        """Top-1 retrieval among 100 crops, where a caption that is true of several counts for each of them; and how
-        many patches of whole scenes get the kind at their centre, among all kinds, by MaskCLIP's value path: of all
-        patches, and the mean over the true kinds."""
+        """Top-1 retrieval among a crop of each scene, where a caption that is true of several counts for each of them;
+        and how many patches of 16 whole scenes get the kind at their centre, among all kinds, by MaskCLIP's value path:
+        of all patches, and the mean over the true kinds."""
+
+        def encode_text(texts: list[str]) -> Tensor:
+            return averaged.encode_text(tokenize(texts).to(hardware.device), normalize=True)
+
         rng = np.random.default_rng(3)
-        crops = [validation.crop(i, 80, SIZE, rng) for i in range(100)]
+        crops = [validation.crop(i, 80, SIZE, rng) for i in range(len(validation))]
         image_features = averaged.encode_image(normalised(np.stack([crop.image for crop in crops])), normalize=True)
-        text_features = averaged.encode_text(tokenize([crop.caption.text for crop in crops]), normalize=True)
-        similarity = image_features @ text_features.T  # (pictures, captions)
+        text_features = encode_text([crop.caption.text for crop in crops])
+        similarity = (image_features @ text_features.T).cpu()  # (pictures, captions)
         right = torch.tensor([[crop.caption.mentions <= seen.shown for crop in crops] for seen in crops])
         patch = settings["model_cfg"]["vision_cfg"]["patch_size"]
-        dense = dense_tokens(averaged.visual, normalised(validation.images[:16]), "maskclip")[:, 1:]
-        kinds = averaged.encode_text(tokenize([f"a {kind}" for kind in KINDS]), normalize=True)
-        found = (F.normalize(dense, dim=-1) @ kinds.T).argmax(-1)  # 16 x patches
-        centres = validation.label_maps[:16, patch // 2 :: patch, patch // 2 :: patch].reshape(16, -1)
-        truth = torch.tensor([[KINDS.index(validation.kinds[i][region]) for region in centres[i]] for i in range(16)])
+        whole = validation.images[:16]
+        dense = dense_tokens(averaged.visual, normalised(whole), "maskclip")[:, 1:]
+        kinds = encode_text([f"a {kind}" for kind in KINDS])
+        found = (F.normalize(dense, dim=-1) @ kinds.T).argmax(-1).cpu()  # 16 x patches
+        centres = validation.label_maps[: len(whole), patch // 2 :: patch, patch // 2 :: patch]
+        truth = torch.tensor(
+            [[KINDS.index(validation.kinds[i][region]) for region in of.ravel()] for i, of in enumerate(centres)]
+        )
         hits = found == truth
         return {
             "patches": hits.float().mean().item(),
             "kinds_recall": torch.stack([hits[truth == kind].float().mean() for kind in truth.unique()]).mean().item(),
-            "top1_image_to_text": right[torch.arange(100), similarity.argmax(1)].float().mean().item(),
-            "top1_text_to_image": right[similarity.argmax(0), torch.arange(100)].float().mean().item(),
+            "top1_image_to_text": right[torch.arange(len(crops)), similarity.argmax(1)].float().mean().item(),
+            "top1_text_to_image": right[similarity.argmax(0), torch.arange(len(crops))].float().mean().item(),
         }
 
-    averaged = fit(model, compute_losses, validate, schedule, run, resume=resume)
+    averaged = fit(model, compute_losses, validate, schedule, run, resume=resume, hardware=hardware)
     state = {name: tensor.detach().half().contiguous() for name, tensor in averaged.state_dict().items()}
     save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})

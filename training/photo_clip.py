@@ -27,6 +27,7 @@ from ovseg import OvsegConfig
 from ovseg.backbone import Backbone, load_backbone
 from ovseg.fetch import WEIGHTS_FILE
 from training.data import SceneCache
+from training.hardware import CPU, Hardware
 from training.loop import Schedule, fit, generators
 from training.photo_tags import Words, embed_words, tag_losses
 from training.photos import KEPT_ASIDE, Encode, FeatureCache, Photo, feature_cache, read_photos, scene_photos
@@ -67,13 +68,14 @@ def train(
     resume: bool,
     size: int,
     scenes: SceneCache | None = None,
+    hardware: Hardware = CPU,
 ) -> None:
     """Train on the folder `pictures` (see training.photos) from the open_clip local-dir `start`; writes weights/photo.
 
     `size`: px of the photographs' shorter side, at most; `scenes`: of the toy world, to learn from as well. ValueError
     if the image tower of `start` is no EfficientNet of timm.
     """
-    backbone = load_backbone(OvsegConfig(model=f"local-dir:{start}"), device="cpu")
+    backbone = load_backbone(OvsegConfig(model=f"local-dir:{start}"), device=str(hardware.device), dtype="float32")
     for name in ("conv_head", "bn2", "classifier"):
         if not hasattr(getattr(backbone.model.visual, "trunk", None), name):
             raise ValueError(f"the image tower of {start} has no {name}, expected one of timm's EfficientNets")
@@ -82,15 +84,26 @@ def train(
         photos += scene_photos(run / "scenes", scenes)
     log.info("%d pictures to train on", len(photos))
     teach = teacher(backbone, start)
-    cache = feature_cache(run / f"features-{size}", photos, size, backbone.patch_hw[0], encoder(backbone, teach))
-    learn(photos, cache, backbone, schedule, run, resume=resume)
+    encode = encoder(backbone, teach, hardware)
+    cache = feature_cache(run / f"features-{size}", photos, size, backbone.patch_hw[0], encode)
+    learn(photos, cache, backbone, schedule, run, resume=resume, hardware=hardware)
     save(backbone.model, start, weights / "photo")
 
 
 def learn(
-    photos: Sequence[Photo], cache: FeatureCache, backbone: Backbone, schedule: Schedule, run: Path, *, resume: bool
+    photos: Sequence[Photo],
+    cache: FeatureCache,
+    backbone: Backbone,
+    schedule: Schedule,
+    run: Path,
+    *,
+    resume: bool,
+    hardware: Hardware = CPU,
 ) -> None:
-    """Train the head of the backbone's model in place; picture i of `photos` has the feature map i of `cache`."""
+    """Train the head of the backbone's model in place; picture i of `photos` has the feature map i of `cache`.
+
+    The head alone runs on the device; the losses, many small sums over single pictures, are the CPU's.
+    """
     model = backbone.model
     name_embeddings = embed_words(class_names(), backbone)
     words = Words(photos, backbone)
@@ -120,9 +133,9 @@ def learn(
         batch = [indices[rng.integers(len(indices))] for indices in picked]
         places, rows = zip(*(places_of(i, PLACES, rng) for i in batch), strict=True)
         at = np.concatenate(places)
-        with torch.autocast("cpu", torch.bfloat16):
-            embeddings = head(torch.from_numpy(cache.features[at]).float())  # P x C
-        scale = head.logit_scale.exp().clamp(max=60)
+        with hardware.autocast():
+            embeddings = head(torch.from_numpy(cache.features[at]).float().to(hardware.device)).cpu()  # P x C
+        scale = head.logit_scale.exp().clamp(max=60).cpu()
         lift = LIFT / (1 + step / LIFT_STEPS)  # it breaks the tie at first; then looks decide
         tried = torch.from_numpy(rng.permutation(len(words.words))[:NEGATIVES])
         parts: dict[str, list[Tensor]] = {"all_places": [], "best_places": [], "captions": []}
@@ -170,23 +183,25 @@ def learn(
         hits = []
         for i in aside:
             at = slice(cache.starts[i], cache.starts[i + 1])
-            embeddings = averaged(torch.from_numpy(np.asarray(cache.features[at], np.float32)))
+            features = torch.from_numpy(np.asarray(cache.features[at], np.float32))
+            embeddings = averaged(features.to(hardware.device)).cpu()
             votes = (embeddings @ words.embeddings[tags_of_all].T).argmax(dim=1).bincount()
             hits.append(words.words[tags_of_all[int(votes.argmax())]] in photos[i].tags)
         return {"tag_found": float(np.mean(hits)) if hits else float("nan")}
 
-    averaged = fit(head, compute_losses, validate, schedule, run, resume=resume)
+    averaged = fit(head, compute_losses, validate, schedule, run, resume=resume, hardware=hardware)
     head.load_state_dict(averaged.state_dict())
 
 
 def teacher(backbone: Backbone, start: Path) -> Teacher:
     """The tower's own classifier if it lies in `start`, else the model as it is now."""
+    device = backbone.model.logit_scale.device
     if (start / CLASSIFIER_FILE).is_file():
-        state = load_file(start / CLASSIFIER_FILE)
+        state = load_file(start / CLASSIFIER_FILE, device=str(device))
         return lambda features: F.linear(features, state["weight"].float(), state["bias"].float())
     projection = backbone.model.visual.trunk.classifier
     weight, bias = projection.weight.detach().clone(), projection.bias.detach().clone()
-    embeddings, scale = embed_words(class_names(), backbone), backbone.logit_scale
+    embeddings, scale = embed_words(class_names(), backbone).to(device), backbone.logit_scale
     return lambda features: scale * F.normalize(F.linear(features, weight, bias), dim=-1) @ embeddings.T
 
 
@@ -198,20 +213,24 @@ def class_names() -> list[str]:
     return [info.index_to_description(i).split(",")[0] for i in range(info.num_classes())]
 
 
-def encoder(backbone: Backbone, teach: Teacher) -> Encode:
+def encoder(backbone: Backbone, teach: Teacher, hardware: Hardware = CPU) -> Encode:
     """The tower up to its head, and what the teacher sees at each place."""
     trunk = backbone.model.visual.trunk
     mean, std = (torch.tensor(values)[:, None, None] for values in (backbone.mean, backbone.std))
 
     def encode(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         pixels = (torch.tensor(rgb).permute(2, 0, 1) / 255 - mean) / std
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            features = trunk.blocks(trunk.bn1(trunk.conv_stem(pixels[None].to(memory_format=torch.channels_last))))
+        inputs = pixels[None].to(hardware.device, memory_format=torch.channels_last)
+        with torch.inference_mode(), hardware.autocast():
+            features = trunk.blocks(trunk.bn1(trunk.conv_stem(inputs)))
             last = trunk.bn2(trunk.conv_head(features))[0].flatten(1).T.float()
         with torch.inference_mode():
             likely = teach(last).softmax(dim=-1).topk(TEACHER_CLASSES)
-        rows = features[0].flatten(1).T.half().contiguous()
-        return rows.numpy(), likely.indices.short().numpy(), likely.values.half().numpy()
+        rows, classes, probabilities = (
+            part.cpu().numpy()
+            for part in (features[0].flatten(1).T.half().contiguous(), likely.indices.short(), likely.values.half())
+        )
+        return rows, classes, probabilities
 
     return encode
 
@@ -219,7 +238,7 @@ def encoder(backbone: Backbone, teach: Teacher) -> Encode:
 def save(model: Any, start: Path, folder: Path) -> None:
     """Write the model as an open_clip local-dir in float16, with the tokenizer and text config of `start`."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().half().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     for path in start.iterdir():
         if path.suffix in (".json", ".txt"):

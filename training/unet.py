@@ -16,6 +16,7 @@ from torch import Tensor
 from toyworld.captions import describe
 from toyworld.wording import draw_one_word_apart
 from training.data import SceneCache
+from training.hardware import CPU, Hardware
 from training.loop import Schedule, fit, generators
 from training.photos import Squares
 from training.text_tower import text_tower
@@ -62,7 +63,7 @@ def build_unet(latent_channels: int) -> UNet2DConditionModel:
 
 
 @torch.inference_mode()
-def encode_images(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> np.ndarray:
+def encode_images(vae: AutoencoderKL, images: np.ndarray, folder: Path, hardware: Hardware = CPU) -> np.ndarray:
     """Scaled latent means (N, C, 32, 32) float16 of (N, 256, 256, 3) uint8 images, kept in `folder`.
 
     The file's name knows the encoder's weights and a few of the images: others never get the same latents.
@@ -70,14 +71,16 @@ def encode_images(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> np.nd
     mark = zlib.crc32(images[:: max(1, len(images) // 16)].tobytes())
     for part in (vae.encoder, vae.quant_conv):
         for weights in part.state_dict().values():
-            mark = zlib.crc32(weights.numpy().tobytes(), mark)
+            mark = zlib.crc32(weights.cpu().numpy().tobytes(), mark)
     path = folder / f"latents-{len(images)}-{mark:08x}.npy"
     if not path.exists():
+        vae.to(hardware.device)
         parts = []
         for start in range(0, len(images), 16):
-            with torch.autocast("cpu", torch.bfloat16):
-                mean = vae.encode(to_model_range(images[start : start + 16])).latent_dist.mean
-            parts.append((mean.float() * vae.config.scaling_factor).half().numpy())
+            with hardware.autocast():
+                batch = to_model_range(images[start : start + 16]).to(hardware.device)
+                mean = vae.encode(batch).latent_dist.mean
+            parts.append((mean.float() * vae.config.scaling_factor).half().cpu().numpy())
             if start % 1600 == 0:
                 log.info("encoded %d of %d pictures for %s", start, len(images), path.name)
         np.save(path.with_suffix(".tmp.npy"), np.concatenate(parts))
@@ -96,6 +99,7 @@ def train(
     text: Path,
     start: Path | None,
     resume: bool,
+    hardware: Hardware = CPU,
 ) -> None:
     """Train on latents of scenes, of parts of them and, with `photos`, of photographs, by the VAE of weights/sd.
 
@@ -108,12 +112,13 @@ def train(
         shutil.copytree(start / "vae", folder / "vae")
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
     run.mkdir(parents=True, exist_ok=True)
-    latents = encode_images(vae, train_scenes.images, run)
-    validation_latents = {"": encode_images(vae, validation.images, run)}
+    latents = encode_images(vae, train_scenes.images, run, hardware)
+    validation_latents = {"": encode_images(vae, validation.images, run, hardware)}
     if photos:
-        photo_latents = encode_images(vae, photos.images, run)
-        validation_latents["_photos"] = encode_images(vae, photos.validation, run)
+        photo_latents = encode_images(vae, photos.images, run, hardware)
+        validation_latents["_photos"] = encode_images(vae, photos.validation, run, hardware)
     tokenizer, text_encoder = text_tower(text)
+    text_encoder.to(hardware.device)
     noiser = noise_schedule()
     torch.manual_seed(0)
     if start:
@@ -125,13 +130,14 @@ def train(
     def errors(
         unet: UNet2DConditionModel, clean: Tensor, captions: list[str], timesteps: Tensor, noise: Tensor
     ) -> Tensor:
-        """(B,) mean squared error of the predicted noise."""
+        """(B,) mean squared error of the predicted noise; the tensors are on the CPU, the errors on the device."""
+        clean, timesteps, noise = (tensor.to(hardware.device) for tensor in (clean, timesteps, noise))
         ids = tokenizer(
             captions, padding="max_length", max_length=CONTEXT_LENGTH, truncation=True, return_tensors="pt"
         ).input_ids
-        with torch.autocast("cpu", torch.bfloat16):
+        with hardware.autocast():
             with torch.no_grad():
-                context = text_encoder(ids).last_hidden_state
+                context = text_encoder(ids.to(hardware.device)).last_hidden_state
             predicted = unet(noiser.add_noise(clean, noise, timesteps), timesteps, context).sample
         return F.mse_loss(predicted.float(), noise, reduction="none").mean(dim=(1, 2, 3))
 
@@ -191,13 +197,13 @@ def train(
         right, apart = (errors(averaged, clean, captions, timesteps, noise) for captions in (told, wrong))
         return metrics | {"captions": (right < apart).float().mean().item()}
 
-    averaged = fit(model, compute_losses, validate, schedule, run, resume=resume)
+    averaged = fit(model, compute_losses, validate, schedule, run, resume=resume, hardware=hardware)
     (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
     for name in ("vocab.json", "merges.txt"):  # not written by every version of transformers
         shutil.copy(text / name, folder / "tokenizer" / name)
     StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
+        vae=vae.cpu(),
+        text_encoder=text_encoder.cpu(),
         tokenizer=tokenizer,
         unet=averaged,
         scheduler=noiser,

@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from training.data import SceneCache
+from training.hardware import CPU, Hardware
 from training.loop import Schedule, fit, generators
 from training.photos import Squares
 from training.widen import widened_vae
@@ -52,6 +53,7 @@ def train(
     decoder_only: bool = False,
     latent_channels: int | None = None,
     resume: bool,
+    hardware: Hardware = CPU,
 ) -> None:
     """Train on scenes and, with `photos`, on as many photographs; from the weights of the folder `start` if given.
 
@@ -78,10 +80,11 @@ def train(
         if photos:
             taken = rng.integers(len(photos), size=BATCH - drawn)
             crops += [photos.crop(i, rng.choice(SIDES), CROP, rng) for i in taken]
-        images = to_model_range(np.stack(crops))
-        with torch.autocast("cpu", torch.bfloat16):
+        images = to_model_range(np.stack(crops)).to(hardware.device)
+        with hardware.autocast():
             latents = vae.encode(images).latent_dist
-            decoded = vae.decode(latents.mean + latents.std * torch.randn(latents.mean.shape, generator=noise)).sample
+            drawn_noise = torch.randn(latents.mean.shape, generator=noise).to(hardware.device)
+            decoded = vae.decode(latents.mean + latents.std * drawn_noise).sample
         error = decoded.float() - images
         return {
             "pixel": error.abs().mean() + SQUARED_WEIGHT * error.square().mean(),
@@ -92,7 +95,7 @@ def train(
 
     @torch.inference_mode()
     def psnr(model: AutoencoderKL, pictures: np.ndarray) -> float:
-        images = to_model_range(pictures)
+        images = to_model_range(pictures).to(hardware.device)
         decoded = torch.cat([model(batch).sample for batch in images.split(8)]).clamp(-1, 1)
         return (-10 * torch.log10(((decoded - images) / 2).square().mean(dim=(1, 2, 3)))).mean().item()
 
@@ -102,7 +105,7 @@ def train(
             metrics["psnr_photos"] = psnr(model, photos.validation[:: max(1, len(photos.validation) // 64)])
         return metrics
 
-    averaged = fit(vae, compute_losses, validate, schedule, run, resume=resume)
+    averaged = fit(vae, compute_losses, validate, schedule, run, resume=resume, hardware=hardware)
     if not start:  # a UNet that goes on from there knows the scale
         seen = validation.images[:64]
         if photos:

@@ -25,11 +25,26 @@ from training.widen import widened_unet, widened_vae
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_batches():
+    """A few images a step: what is trained here need not be good."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, count in (
+            (vae, "BATCH", 2),
+            (clip, "BATCH", 8),
+            (unet, "BATCH", 2),
+            (unet, "PHOTOS", 1),
+            (unet, "PARTS", 2),
+        ):
+            patch.setattr(module, name, count)
+        yield
+
+
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """40 scenes to train on and 100 to validate."""
+    """16 scenes to train on and 6 to validate."""
     folder = tmp_path_factory.mktemp("cache")
-    return scene_cache(folder, TRAIN_SEEDS.start, 40), scene_cache(folder, VALIDATION_SEEDS.start, 100)
+    return scene_cache(folder, TRAIN_SEEDS.start, 16), scene_cache(folder, VALIDATION_SEEDS.start, 6)
 
 
 @pytest.fixture(scope="module")
