@@ -1,9 +1,9 @@
 """The embedded dual encoder: a small ViT CLIP of open_clip, trained on crops at several zooms with their captions.
 
 The class token learns to match the caption, as in CLIP. The patches, by the value path of MaskCLIP, learn the names of
-regions: the mean over a region is to be nearest to what the region is called (contrast of regions and their texts, as
-in RegionCLIP, Zhong et al., CVPR 2022). Where the regions of a scene are is known, since it was drawn; for weights that
-are to learn from pictures and tags alone see photo_clip.py.
+regions: the mean over a region is to be nearest to the region's name (contrast of regions and texts, as in RegionCLIP,
+Zhong et al., CVPR 2022). Where the regions are is known, since the scenes are drawn; photo_clip.py learns from tags and
+captions of images alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ovseg.dense import captured_input, dense_tokens, value_path
 from ovseg.prompts import TEMPLATES
-from toyworld.captions import call
+from toyworld.captions import draw_name
 from toyworld.vocabulary import KINDS
 from toyworld.wording import draw_one_word_apart, without_synonyms
 from training.data import Crop, SceneCache
@@ -32,10 +32,14 @@ from training.hardware import CPU, Hardware
 from training.loop import Schedule, fit, generators
 from training.tokenizer import CONTEXT_LENGTH, learn_tokenizer
 
-SIZE, BATCH = 64, 128  # px, pairs
-ZOOMS = (24, 32, 48, 64, 64, 96)  # px of the square of a scene that becomes a training picture
-FULL_NAMES = 0.35  # of the regions go by theirs; the others by their kind, which colours and patterns do not give away
-ALONE = 0.5  # of the captions tell of one region alone, as users' words do
+# Side of a training image in px, and pairs a step.
+SIZE, BATCH = 64, 128
+# Sides in px of the squares of a scene that become training images.
+ZOOMS = (24, 32, 48, 64, 64, 96)
+# Share of regions that go by their full names. The others go by their kind, which colours do not give away.
+FULL_NAMES = 0.35
+# Share of captions that name one region alone, as users' labels do.
+ALONE = 0.5
 SCHEDULE = Schedule(minutes=30, learning_rate=1e-3, weight_decay=0.1, warmup_steps=150)
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
@@ -61,47 +65,47 @@ def config(vocab_size: int) -> dict:
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of crops, R of them, and N texts: names of theirs, and wrong ones."""
+    """The regions of crops, R of them, and N texts: names of regions, and wrong names."""
 
-    pictures: Tensor  # (R,) int64: which crop each is of
+    crops: Tensor  # (R,) int64: index of the crop that each is in
     weights: Tensor  # (R, P): the shares of the crop's patches, of sum 1
     texts: tuple[str, ...]
-    named: Tensor  # (R,) int64: the text that was drawn for each
-    true: Tensor  # (R, N) bool: also those that were drawn for others
+    named: Tensor  # (R,) int64: index of the text that was drawn for each
+    true: Tensor  # (R, N) bool: whether a text is true of a region, also if it was drawn for another one
 
     def to(self, device: torch.device) -> Regions:
         """The same with its tensors on `device`."""
-        tensors = (tensor.to(device) for tensor in (self.pictures, self.weights, self.named, self.true))
-        pictures, weights, named, true = tensors
-        return Regions(pictures, weights, self.texts, named, true)
+        tensors = (tensor.to(device) for tensor in (self.crops, self.weights, self.named, self.true))
+        crops, weights, named, true = tensors
+        return Regions(crops, weights, self.texts, named, true)
 
 
 def name_regions(crops: Sequence[Crop], grid: int, rng: np.random.Generator) -> Regions:
-    """Each region gets a name, its full one or its kind or a synonym of that, and each crop a wrong one beside it.
+    """Give each region a name (the full one, the kind or a synonym of the kind) and each crop a wrong name besides.
 
     Half of the time a region is all of its patches, of a grid of `grid` × `grid`, else about half of them.
     """
-    pictures, weights, said, truths = [], [], [], []
+    owners, weights, drawn, truths = [], [], [], []
     wrong: list[str] = []
-    for picture, crop in enumerate(crops):
+    for owner, crop in enumerate(crops):
         for region, (name, kind) in enumerate(zip(crop.names, crop.kinds, strict=True)):
             inside = (crop.regions == region).astype(np.float32)
             shares = cv2.resize(inside, (grid, grid), interpolation=cv2.INTER_AREA).ravel()
             some = shares * (rng.random(shares.shape) < 0.5)
             chosen = some if rng.random() < 0.5 and some.any() else shares
-            pictures.append(picture)
+            owners.append(owner)
             weights.append(chosen / chosen.sum())
-            said.append(call(name, kind, rng, FULL_NAMES)[1])
+            drawn.append(draw_name(name, kind, rng, FULL_NAMES)[1])
             truths.append((name, kind))
         wrong += draw_one_word_apart(crop.names[rng.integers(len(crop.names))], 1, rng)
-    texts = tuple(dict.fromkeys([*said, *wrong]))
+    texts = tuple(dict.fromkeys([*drawn, *wrong]))
     meant = [without_synonyms(text) for text in texts]
     places = {text: index for index, text in enumerate(texts)}
     return Regions(
-        torch.tensor(pictures),
+        torch.tensor(owners),
         torch.from_numpy(np.stack(weights)),
         texts,
-        torch.tensor([places[text] for text in said]),
+        torch.tensor([places[text] for text in drawn]),
         torch.tensor([[text in truth for text in meant] for truth in truths]),
     )
 
@@ -115,7 +119,8 @@ def region_contrast(similarity: Tensor, regions: Regions) -> tuple[Tensor, Tenso
     to_text = F.cross_entropy(similarity.masked_fill(regions.true & ~named, -torch.inf), regions.named)
     meant = regions.true.any(dim=0)
     columns, true = similarity[:, meant].T, regions.true[:, meant].T  # texts x R
-    right = columns.masked_fill(~true, -torch.inf).logsumexp(dim=1)  # of all its regions together
+    # The probabilities of all regions of a text add up.
+    right = columns.masked_fill(~true, -torch.inf).logsumexp(dim=1)
     to_regions = (columns.logsumexp(dim=1) - right).mean()
     return to_text / 2, to_regions / 2
 
@@ -151,7 +156,7 @@ def train(
         return pixels.to(hardware.device)
 
     def contrast(logits: Tensor, also_true: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropies of (pictures, captions) logits; a caption that is true of another picture is no negative."""
+        """Cross-entropies of (images, captions) logits; a caption that is true of another image is no negative."""
         logits = logits.masked_fill(
             also_true & ~torch.eye(BATCH, dtype=torch.bool, device=also_true.device), -torch.inf
         )
@@ -177,7 +182,7 @@ def train(
         scale = model.logit_scale.exp().clamp(max=100)
         also_true = torch.tensor([[crop.caption.mentions <= seen.shown for crop in crops] for seen in crops])
         whole = contrast(scale * image_features.float() @ captions.T, also_true.to(hardware.device))
-        means = torch.einsum("rp,rpc->rc", regions.weights, F.normalize(patches.float(), dim=-1)[regions.pictures])
+        means = torch.einsum("rp,rpc->rc", regions.weights, F.normalize(patches.float(), dim=-1)[regions.crops])
         similarity = scale * F.normalize(means, dim=-1) @ names.T
         losses = ("image_to_text", "text_to_image", "regions_to_text", "text_to_regions")
         return dict(zip(losses, (*whole, *region_contrast(similarity, regions)), strict=True))
@@ -195,7 +200,7 @@ def train(
         crops = [validation.crop(i, 80, SIZE, rng) for i in range(len(validation))]
         image_features = averaged.encode_image(normalised(np.stack([crop.image for crop in crops])), normalize=True)
         text_features = encode_text([crop.caption.text for crop in crops])
-        similarity = (image_features @ text_features.T).cpu()  # (pictures, captions)
+        similarity = (image_features @ text_features.T).cpu()  # images x captions
         right = torch.tensor([[crop.caption.mentions <= seen.shown for crop in crops] for seen in crops])
         patch = settings["model_cfg"]["vision_cfg"]["patch_size"]
         whole = validation.images[:16]

@@ -48,8 +48,8 @@ def fit(
 ) -> Model:
     """Train `model` in place for the schedule's minutes and return its exponential moving average.
 
-    compute_losses(step): the step's losses, scalars with gradient; they are summed. All its randomness must come from
-    the step number, so that a resumed run sees what an uninterrupted one would have seen.
+    compute_losses(step): the losses of a step, scalars with gradient, which are summed. All its randomness must come
+    from the step number, so that a resumed run sees the same data as an uninterrupted one.
     validate(averaged model): metrics to log. `folder` receives checkpoint.pt, log.csv and log.png.
     Both find the model on the device of `hardware`; the average that is returned is on the CPU. A run may be resumed on
     another device than the one it began on.
@@ -137,7 +137,7 @@ def _append_csv(path: Path, row: dict[str, float]) -> None:
 
 
 def plot_log(folder: Path) -> None:
-    """Draws folder/log.csv as folder/log.png, a panel per column over the minutes; without matplotlib, nothing."""
+    """Draw folder/log.csv as folder/log.png, a panel per column over the minutes; does nothing without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -1,4 +1,4 @@
-"""A small CLIP tokenizer learned from captions: byte-level BPE, lower-case, so that any text can be said with it."""
+"""A small CLIP tokenizer learned from captions: byte-level BPE in lower case, which encodes any text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-CONTEXT_LENGTH = 32  # tokens, begin and end of text included
+CONTEXT_LENGTH = 32  # tokens, with begin and end of text
 WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
 

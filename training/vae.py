@@ -16,10 +16,13 @@ from training.loop import Schedule, fit, generators
 from training.photos import Squares
 from training.widen import widened_vae
 
-CROP, BATCH = 128, 8  # px, pictures
-SIDES = (CROP, 192, 256)  # px of the squares that are cut out and resized to CROP
+# Side of a training image in px, and images a step.
+CROP, BATCH = 128, 8
+# Sides in px of the squares that are cut out and resized to CROP.
+SIDES = (CROP, 192, 256)
 SQUARED_WEIGHT, GRADIENT_WEIGHT, KL_WEIGHT = 5.0, 1.0, 1e-6
-COLOR_WEIGHT, COLOR_BLOCK = 1.0, 8  # px: means over squares. Without it the latents told pink from beige hardly at all
+# The loss of colours compares means over squares of COLOR_BLOCK px. Without it the latents hardly told pink from beige.
+COLOR_WEIGHT, COLOR_BLOCK = 1.0, 8
 SCHEDULE = Schedule(minutes=20, learning_rate=2e-3, warmup_steps=200)
 
 
@@ -57,8 +60,8 @@ def train(
 ) -> None:
     """Train on scenes and, with `photos`, on as many photographs; from the weights of the folder `start` if given.
 
-    `decoder_only`: the latents stay what they are, for a UNet that knows them. `latent_channels`: as many, and if they
-    are more than `start` has, the new ones begin at nothing.
+    `decoder_only`: the encoder and so the latents stay as they are, for a UNet that was trained on them.
+    `latent_channels`: how many; those that `start` does not have begin at zero.
     """
     torch.manual_seed(0)
     vae = AutoencoderKL.from_pretrained(start / "vae", torch_dtype=torch.float32) if start else build()
@@ -94,10 +97,10 @@ def train(
         }
 
     @torch.inference_mode()
-    def psnr(model: AutoencoderKL, pictures: np.ndarray) -> float:
-        images = to_model_range(pictures).to(hardware.device)
-        decoded = torch.cat([model(batch).sample for batch in images.split(8)]).clamp(-1, 1)
-        return (-10 * torch.log10(((decoded - images) / 2).square().mean(dim=(1, 2, 3)))).mean().item()
+    def psnr(model: AutoencoderKL, images: np.ndarray) -> float:
+        pixels = to_model_range(images).to(hardware.device)
+        decoded = torch.cat([model(batch).sample for batch in pixels.split(8)]).clamp(-1, 1)
+        return (-10 * torch.log10(((decoded - pixels) / 2).square().mean(dim=(1, 2, 3)))).mean().item()
 
     def validate(model: AutoencoderKL) -> dict[str, float]:
         metrics = {"psnr": psnr(model, validation.images[:32])}
@@ -106,7 +109,8 @@ def train(
         return metrics
 
     averaged = fit(vae, compute_losses, validate, schedule, run, resume=resume, hardware=hardware)
-    if not start:  # a UNet that goes on from there knows the scale
+    # With `start` the scale stays: a UNet may have been trained with it.
+    if not start:
         seen = validation.images[:64]
         if photos:
             seen = np.concatenate([seen, photos.validation[:64]])
