@@ -1,4 +1,4 @@
-"""What the files about the project say of it: the dependency bounds, the citation, the example in the README."""
+"""What the files about the project say of it: the dependency bounds and the citation."""
 
 from __future__ import annotations
 
