@@ -18,9 +18,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from fusion.models.segmenter import Segmenter
-from fusion.runs.batch import Job, plan_run, run_batch
+from emerseg import RunSpec, Segmenter
+from fusion.runs.batch import plan_run, run_batch
 from fusion.runs.inputs import name_outputs
+from fusion.runs.job import Job
 from fusion.runs.jobs import segment_job
 from ground.images import read_image
 from ovseg.labels import Label
@@ -43,24 +44,25 @@ def main() -> None:
             drawn = Image.fromarray(scene(FIRST_SEED + index).image)
             drawn.resize((arguments.side, arguments.side), Image.Resampling.BICUBIC).save(path, quality=92)
 
+        spec = RunSpec(arguments.preset, LABELS, masks="grid")
         grid = Segmenter.from_preset(arguments.preset, masks="grid")
-        serial = segment_job(grid, folder / "serial", LABELS)
+        serial, together = (segment_job(grid, folder / name, spec) for name in ("serial", "batch"))
         first = timed(lambda: one_by_one(images, serial))
-        second = timed(lambda: batch(images, folder / "batch", segment_job(grid, folder / "batch", LABELS)))
+        second = timed(lambda: batch(images, folder / "batch", together))
         print(f"{len(images)} images of {arguments.side}x{arguments.side}: {first:.1f} s one by one, {second:.1f} s")
         print(f"a batch takes {second / first:.2f} x the time of one by one")
 
         emerdiff = Segmenter.from_preset(arguments.preset)
         scene_path, output = folder / "scene.png", folder / "relabel"
         Image.fromarray(scene(FIRST_SEED).image).save(scene_path)
-        first = timed(lambda: batch([scene_path], output, segment_job(emerdiff, output, LABELS)))
-        second = timed(lambda: batch([scene_path], output, segment_job(emerdiff, output, LABELS[:-1])))
+        jobs = [segment_job(emerdiff, output, RunSpec(arguments.preset, labels)) for labels in (LABELS, LABELS[:-1])]
+        first, second = (timed(lambda job=job: batch([scene_path], output, job)) for job in jobs)
         print(f"a scene: {first:.1f} s to segment, {second:.2f} s to relabel, {second / first:.3f} x the time")
 
 
 def one_by_one(images: list[Path], job: Job) -> None:
     for file in name_outputs(images, {}):
-        job.write(job.compute(read_image(file.path), file.name), file.name)
+        job.write(job.compute(read_image(file.path), file.name), file.name, lambda count: 1)
 
 
 def batch(images: list[Path], output: Path, job: Job) -> None:
