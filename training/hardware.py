@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from emerdiff.device import resolve_device
+from ground.device import resolve_device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _SIDE, _REPEATS = 256, 5  # of the matrix products that are timed: some 15 ms each at the slowest
