@@ -1,11 +1,11 @@
 """What a batch gains from reading ahead and writing behind, and from cached masks, as ratios measured in one run.
 
-    python -m benchmarks.batch [--pictures 6] [--side 2000] [--preset mini]
+    python -m benchmarks.batch [--images 6] [--side 2000] [--preset mini]
 
-`one by one` reads, computes and writes each picture before the next; `batch` is what `emerseg segment` does, on the
-same pictures and with the cells of a grid as masks, so that files and CLIP take most of the time. `relabel` is new
-words on the masks that `segment` made with EmerDiff, on a toy scene. Models are loaded before the clock starts. Run it
-from the root of the repository.
+`one by one` reads, computes and writes each image before the next; `batch` is what `emerseg segment` does, on the same
+images and with the cells of a grid as masks, so that files and CLIP take most of the time. `relabel` puts new labels on
+the masks that `segment` made with EmerDiff, on a toy scene. Models are loaded before the clock starts. Run it from the
+root of the repository.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from fusion.models.segmenter import Segmenter
-from fusion.runs.batch import Job, plan_run, run_batch
+from emerseg import RunSpec, Segmenter
+from fusion.runs.batch import plan_run, run_batch
 from fusion.runs.inputs import name_outputs
+from fusion.runs.job import Job
 from fusion.runs.jobs import segment_job
 from ground.images import read_image
 from ovseg.labels import Label
@@ -33,40 +34,39 @@ LABELS = tuple(Label(kind) for kind in KINDS)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="toy")
-    parser.add_argument("--pictures", type=int, default=6)
-    parser.add_argument("--side", type=int, default=2000, help="px of the square pictures")
+    parser.add_argument("--images", type=int, default=6)
+    parser.add_argument("--side", type=int, default=2000, help="px of the square images")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        pictures = [folder / f"{index}.jpg" for index in range(arguments.pictures)]
-        for index, path in enumerate(pictures):
-            image = Image.fromarray(scene(FIRST_SEED + index).image)
-            image.resize((arguments.side, arguments.side), Image.Resampling.BICUBIC).save(path, quality=92)
+        images = [folder / f"{index}.jpg" for index in range(arguments.images)]
+        for index, path in enumerate(images):
+            drawn = Image.fromarray(scene(FIRST_SEED + index).image)
+            drawn.resize((arguments.side, arguments.side), Image.Resampling.BICUBIC).save(path, quality=92)
 
+        spec = RunSpec(arguments.preset, LABELS, masks="grid")
         grid = Segmenter.from_preset(arguments.preset, masks="grid")
-        serial = segment_job(grid, folder / "serial", LABELS)
-        first = timed(lambda: one_by_one(pictures, serial))
-        second = timed(lambda: batch(pictures, folder / "batch", segment_job(grid, folder / "batch", LABELS)))
-        print(
-            f"{len(pictures)} pictures of {arguments.side}x{arguments.side}: {first:.1f} s one by one, {second:.1f} s"
-        )
+        serial, together = (segment_job(grid, folder / name, spec) for name in ("serial", "batch"))
+        first = timed(lambda: one_by_one(images, serial))
+        second = timed(lambda: batch(images, folder / "batch", together))
+        print(f"{len(images)} images of {arguments.side}x{arguments.side}: {first:.1f} s one by one, {second:.1f} s")
         print(f"a batch takes {second / first:.2f} x the time of one by one")
 
         emerdiff = Segmenter.from_preset(arguments.preset)
         scene_path, output = folder / "scene.png", folder / "relabel"
         Image.fromarray(scene(FIRST_SEED).image).save(scene_path)
-        first = timed(lambda: batch([scene_path], output, segment_job(emerdiff, output, LABELS)))
-        second = timed(lambda: batch([scene_path], output, segment_job(emerdiff, output, LABELS[:-1])))
+        jobs = [segment_job(emerdiff, output, RunSpec(arguments.preset, labels)) for labels in (LABELS, LABELS[:-1])]
+        first, second = (timed(lambda job=job: batch([scene_path], output, job)) for job in jobs)
         print(f"a scene: {first:.1f} s to segment, {second:.2f} s to relabel, {second / first:.3f} x the time")
 
 
-def one_by_one(pictures: list[Path], job: Job) -> None:
-    for file in name_outputs(pictures, {}):
-        job.write(job.compute(read_image(file.path), file.name), file.name)
+def one_by_one(images: list[Path], job: Job) -> None:
+    for file in name_outputs(images, {}):
+        job.write(job.compute(read_image(file.path), file.name), file.name, lambda count: 1)
 
 
-def batch(pictures: list[Path], output: Path, job: Job) -> None:
-    for _ in run_batch(plan_run(pictures, output, job.config_hash, overwrite=True), output, job):
+def batch(images: list[Path], output: Path, job: Job) -> None:
+    for _ in run_batch(plan_run(images, output, job.config_hash, overwrite=True), output, job):
         pass
 
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.compositions [--scenes 200] [--preset toy]
 
-The words of a scene are the full names of all that it shows and, for each object, nine wrong names that differ in one
-word (its colour, its pattern or its kind). Counted are the pixels of an object that dense CLIP alone gives its own
-name, and the objects that have it on more than half of them.
+The labels of a scene are the full names of all that it shows and, for each object, nine wrong names that differ in one
+word (its colour, its pattern or its kind). What counts is the share of an object's pixels that dense CLIP alone gives
+its own name, and the share of objects that have their own name on more than half of their pixels.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A batch under faults: damaged pictures, a process killed with -9 again and again, and what is there at the end.
+"""A batch under faults: damaged images, a process killed with -9 again and again, and what is there at the end.
 
     python -m benchmarks.soak [--images 300] [--kills 10] [--side 96] [--masks grid] [--folder DIR]
 
 Small toy scenes, 5 % of them damaged in ten ways, go through `emerseg segment` twice: once without interruption, once
 killed at random moments and started again. Ends with an error unless both folders are byte-identical (but for the
 times in run.json and the journal) and `emerseg validate` accepts them. With `--kills 0` there is the first run alone,
-to compare the peak memory of few pictures and of many. Run it from the root of the repository.
+to compare the peak memory of few images and of many. Run it from the root of the repository.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DAMAGES: tuple[Callable[[bytes], bytes], ...] = (
     lambda data: data[:100] + bytes(len(data) - 100),
     lambda data: random.Random(0).randbytes(len(data)),
     lambda data: data.replace(b"IDAT", b"IDAX"),
-    lambda data: data[:16] + b"\xff" * 8 + data[24:],  # a picture of 4 billion by 4 billion pixels
+    lambda data: data[:16] + b"\xff" * 8 + data[24:],  # an image of 4 billion by 4 billion pixels
 )
 
 
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--side", type=int, default=96, help="px of the square pictures")
+    parser.add_argument("--side", type=int, default=96, help="px of the square images")
     parser.add_argument("--masks", default="grid", help="grid is quick")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     arguments = parser.parse_args()
@@ -59,28 +59,28 @@ def main() -> None:
 
 def soak(folder: Path, images: int, side: int, kills: int, masks: str) -> None:
     rng = random.Random(0)
-    damaged = draw_pictures(folder / "pictures", images, side, rng)
-    print(f"{images} pictures of {side}x{side}, {damaged} of them damaged in {min(damaged, len(DAMAGES))} ways")
+    damaged = draw_images(folder / "images", images, side, rng)
+    print(f"{images} images of {side}x{side}, {damaged} of them damaged in {min(damaged, len(DAMAGES))} ways")
 
     whole, killed = folder / "whole", folder / "killed"
     start = time.perf_counter()
-    process = begin(folder / "pictures", whole, masks)
+    process = begin(folder / "images", whole, masks)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
-    assert os.waitstatus_to_exitcode(status) == 1, "the damaged pictures must be reported, and the others be done"
-    print(f"uninterrupted: {seconds:.0f} s, {60 * images / seconds:.0f} pictures/min, {usage.ru_maxrss // 1024} MB")
+    assert os.waitstatus_to_exitcode(status) == 1, "the damaged images must be reported, and the others done"
+    print(f"uninterrupted: {seconds:.0f} s, {60 * images / seconds:.0f} images/min, {usage.ru_maxrss // 1024} MB")
 
     if not kills:
         subprocess.run([*EMERSEG, "validate", whole], check=True)
         return
     for moment in sorted(rng.randrange(images + 1) for _ in range(kills)):
-        process = begin(folder / "pictures", killed, masks)
+        process = begin(folder / "images", killed, masks)
         while process.poll() is None and lines_of(killed / "journal.jsonl") <= moment:
             time.sleep(0.01)
         time.sleep(rng.random() * 0.3)
         process.kill()
         print(f"killed (exit {process.wait()}) with {lines_of(killed / 'journal.jsonl')} lines in the journal")
-    assert begin(folder / "pictures", killed, masks).wait() == 1
+    assert begin(folder / "images", killed, masks).wait() == 1
 
     for output in (whole, killed):
         subprocess.run([*EMERSEG, "validate", output], check=True)
@@ -89,7 +89,7 @@ def soak(folder: Path, images: int, side: int, kills: int, masks: str) -> None:
     print("byte-identical")
 
 
-def draw_pictures(folder: Path, count: int, side: int, rng: random.Random) -> int:
+def draw_images(folder: Path, count: int, side: int, rng: random.Random) -> int:
     """Write the scenes as PNG files of side × side px; returns how many were damaged."""
     folder.mkdir(parents=True)
     chosen = sorted(rng.sample(range(count), round(DAMAGED * count)))
@@ -101,9 +101,8 @@ def draw_pictures(folder: Path, count: int, side: int, rng: random.Random) -> in
     return len(chosen)
 
 
-def begin(pictures: Path, output: Path, masks: str) -> subprocess.Popen[bytes]:
-    words = ", ".join(KINDS)
-    command = ["segment", pictures, "--labels", words, "--output", output, "--masks", masks, *SETTINGS]
+def begin(folder: Path, output: Path, masks: str) -> subprocess.Popen[bytes]:
+    command = ["segment", folder, "--labels", ", ".join(KINDS), "--output", output, "--masks", masks, *SETTINGS]
     return subprocess.Popen([*EMERSEG, *command], stderr=subprocess.DEVNULL)
 
 
@@ -118,7 +117,7 @@ def compare(first: Path, second: Path) -> list[str]:
 
 
 def contents(path: Path) -> object:
-    if path.name == "journal.jsonl":  # lines of pictures that were tried again, in another order
+    if path.name == "journal.jsonl":  # lines of images that were tried again, in another order
         return path.is_file()
     if path.name == "run.json":
         run = json.loads(path.read_text())

@@ -1,10 +1,10 @@
-"""Does the embedded diffusion model draw what a caption says? Judged by the embedded CLIP; and a picture of some.
+"""Does the embedded diffusion model draw what a caption says? Judged by the embedded CLIP; and a sheet of some.
 
-    python -m benchmarks.text_to_image [--captions 200] [--picture FILE.jpg] [--weights emerdiff/weights/mini]
+    python -m benchmarks.text_to_image [--captions 200] [--sheet FILE.jpg] [--weights emerdiff/weights/mini]
 
 Each caption is that of a validation scene. The judge ranks it among ten that differ in one word, by how well each thing
-that a caption names fits the places that it fits best (as in patch-aligned contrastive learning); the scene itself,
-which the caption was made of, shows how far that judge can be trusted.
+that a caption names fits the places that it fits best (as in patch-aligned contrastive learning). The scene that the
+caption was made from shows how far that judge can be trusted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from toyworld.wording import draw_one_word_apart, phrases
 
 FIRST_SEED = 1_000_000
 WRONG = 9
-SHOWN, COLUMNS = 8, 4  # generated pictures in the picture
+SHOWN, COLUMNS = 8, 4  # generated images on the sheet
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--captions", type=int, default=200)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--guidance", type=float, default=7.5)
-    parser.add_argument("--picture", type=Path, help="also draw the first pictures with their captions there")
+    parser.add_argument("--sheet", type=Path, help="also write the first images with their captions there")
     arguments = parser.parse_args()
     pipeline = StableDiffusionPipeline.from_pretrained(arguments.weights, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -65,30 +65,30 @@ def main() -> None:
         shown.append((drawn.caption, generated))
     for name, hits in first.items():
         print(f"{name:17} {hits / count:.2f} of {count} captions ranked first among {WRONG + 1}")
-    if arguments.picture:
-        sheet(shown[:SHOWN]).save(arguments.picture, quality=85)
+    if arguments.sheet:
+        sheet(shown[:SHOWN]).save(arguments.sheet, quality=85)
 
 
 def fits(judge: OpenVocabSegmenter, image: np.ndarray, captions: list[str]) -> np.ndarray:
     """(N,) how well N captions fit the image (H, W, 3) uint8: the mean over the things that each names of the mean over
     the image's places, by how well they fit."""
     named = [phrases(caption) for caption in captions]
-    words = sorted({phrase for some in named for phrase in some})
-    texts = judge.backbone.encode_text(words)
-    places = judge.segment(image, words).embeddings.reshape(texts.shape[1], -1)  # C x P
+    labels = sorted({phrase for some in named for phrase in some})
+    texts = judge.backbone.encode_text(labels)
+    places = judge.segment(image, labels).embeddings.reshape(texts.shape[1], -1)  # C x P
     logits = judge.backbone.logit_scale * texts @ places
-    fit = dict(zip(words, (softmax(logits, axis=1) * logits).sum(axis=1), strict=True))
+    fit = dict(zip(labels, (softmax(logits, axis=1) * logits).sum(axis=1), strict=True))
     return np.array([np.mean([fit[phrase] for phrase in some]) for some in named])
 
 
 def sheet(shown: list[tuple[str, np.ndarray]]) -> Image.Image:
-    """Pictures in rows, each over its caption."""
+    """Images in rows, each over its caption."""
     side, line = 256, 54
     page = Image.new("RGB", (COLUMNS * side, -(-len(shown) // COLUMNS) * (side + line)), "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
-    for index, (caption, picture) in enumerate(shown):
+    for index, (caption, image) in enumerate(shown):
         row, column = divmod(index, COLUMNS)
-        page.paste(Image.fromarray(picture), (column * side, row * (side + line)))
+        page.paste(Image.fromarray(image), (column * side, row * (side + line)))
         words, lines = caption.split(), [""]
         for word in words:
             if draw.textlength(f"{lines[-1]} {word}", font=font) > side - 10:

@@ -11,7 +11,6 @@ from toyworld import HELD_OUT, KINDS, SYNONYMS, scene
 from toyworld.captions import describe
 from toyworld.scene import SIZE
 from toyworld.vocabulary import COLORS, GROUNDS, OBJECTS, PATTERNS, SKIES, SKY, full_name
-from training.data import scene_cache
 
 SEEDS = (*range(40), *range(1_000_000, 1_000_010))
 HELD_OUT_NAMES = {full_name(*combination) for combination in HELD_OUT}
@@ -112,12 +111,3 @@ def test_a_caption_can_be_about_a_single_region():
 def test_negative_seed_is_refused():
     with pytest.raises(ValueError, match="-1; expected 0 or more"):
         scene(-1)
-
-
-def test_cached_scenes_and_crops_agree_with_the_generator(tmp_path):
-    cache = scene_cache(tmp_path, 5, 3)
-    assert len(cache) == 3 and np.array_equal(cache.images[1], scene(6).image)
-    crop = cache.crop(1, 96, 64, np.random.default_rng(0))
-    assert crop.image.shape == (64, 64, 3) and crop.image.dtype == np.uint8
-    assert crop.caption.mentions <= crop.shown <= {*scene(6).names, *scene(6).kinds}
-    assert np.array_equal(scene_cache(tmp_path, 5, 3).label_maps, cache.label_maps)

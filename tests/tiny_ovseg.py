@@ -10,7 +10,7 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import BertConfig, BertTokenizerFast
+from transformers import AutoTokenizer, BertConfig
 
 from ovseg.backbone import Backbone
 
@@ -80,7 +80,8 @@ def save_bert(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "grass", "sky", "photo", "of"]
     (folder / "vocab.txt").write_text("\n".join(vocab) + "\n")
-    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     BertConfig(vocab_size=len(vocab), max_position_embeddings=64, **sizes).save_pretrained(folder)
 

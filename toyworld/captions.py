@@ -20,21 +20,19 @@ LEADS = (
     "we see ",
 )
 CLOSINGS = ("", "", "", " in a picture book", " in a small world")
-FULL_NAMES, SYNONYM = (
-    0.67,
-    0.25,
-)  # how often a region goes by its full name, and how often its kind by a synonym
+# How often a region goes by its full name, and how often its kind by a synonym.
+FULL_NAMES, SYNONYM = 0.67, 0.25
 
 
 class Caption(NamedTuple):
     """A sentence and what it claims."""
 
     text: str
-    mentions: frozenset[str]  # full names and kinds said, synonyms resolved: true of a picture that shows them all
+    mentions: frozenset[str]  # full names and kinds, synonyms resolved; true of an image that shows them all
 
 
-def call(name: str, kind: str, rng: np.random.Generator, full_names: float = FULL_NAMES) -> tuple[str, str]:
-    """What a region is called: (its full name or its kind, that or the same with a synonym of the kind)."""
+def draw_name(name: str, kind: str, rng: np.random.Generator, full_names: float = FULL_NAMES) -> tuple[str, str]:
+    """A name for a region: (its full name or its kind, the same or with a synonym of the kind)."""
     meant = name if rng.random() < full_names else kind
     if kind in SYNONYMS and rng.random() < SYNONYM:
         return meant, meant.removesuffix(kind) + SYNONYMS[kind][rng.integers(len(SYNONYMS[kind]))]
@@ -49,9 +47,9 @@ def describe(
     *,
     every: bool = False,
 ) -> Caption:
-    """One sentence about the regions of a picture.
+    """One sentence about the regions of an image.
 
-    names, kinds: the visible regions, full names ("red striped boat") and bare words ("boat"); one each, at least one.
+    names, kinds: of the visible regions, at least one: full names ("red striped boat") and kinds ("boat").
     A random subset is named (with `every`, all objects, a ground and a sky), each by its full name (with the
     probability `full_names`), its kind, or a synonym of that; with or without the ground and the sky.
     """
@@ -61,38 +59,39 @@ def describe(
     skies = [region for region in regions if region[1] == SKY]
     mentions: set[str] = set()
 
-    def word(region: tuple[str, str]) -> str:
-        meant, said = call(*region, rng, full_names)
-        mentions.add(meant)
-        return said
+    def mention(region: tuple[str, str]) -> str:
+        resolved, name = draw_name(*region, rng, full_names)
+        mentions.add(resolved)
+        return name
 
     chosen = [objects[i] for i in rng.permutation(len(objects))] if objects else []
     if chosen and not every:
         chosen = chosen[: rng.integers(1, len(chosen) + 1)]
-    things = [word(region) for region in chosen]
-    ground = word(grounds[0]) if grounds and (every or rng.random() < 0.6 or not (chosen or skies)) else ""
-    sky = word(skies[0]) if skies and (every or rng.random() < 0.5 or not (chosen or ground)) else ""
+    things = [mention(region) for region in chosen]
+    ground = mention(grounds[0]) if grounds and (every or rng.random() < 0.6 or not (chosen or skies)) else ""
+    sky = mention(skies[0]) if skies and (every or rng.random() < 0.5 or not (chosen or ground)) else ""
     return Caption(_sentence(things, ground, sky, rng), frozenset(mentions))
 
 
 def _sentence(things: list[str], ground: str, sky: str, rng: np.random.Generator) -> str:
     form = rng.integers(4)
-    if form == 0:  # a bare list of words, as users type labels
+    # A bare list of names, as users type labels.
+    if form == 0:
         return ", ".join(filter(None, (*things, ground, sky)))
-    said = _join([_with_article(thing) for thing in things])
+    objects = _join([_with_article(thing) for thing in things])
     heaven = _with_article(sky) if sky else ""
-    if form == 1 and said and (ground or sky):
-        return f"{_join(list(filter(None, (ground, heaven))))} with {said}"
+    if form == 1 and objects and (ground or sky):
+        return f"{_join(list(filter(None, (ground, heaven))))} with {objects}"
     lead, closing = LEADS[rng.integers(len(LEADS))], CLOSINGS[rng.integers(len(CLOSINGS))]
-    if not said:
+    if not objects:
         return lead + (f"{ground} under {heaven}" if ground and sky else ground or heaven) + closing
     where = f" {('on', 'over', 'in front of')[rng.integers(3)]} {ground}" if ground else ""
     above = f" {('under', 'below')[rng.integers(2)]} {heaven}" if sky else ""
-    return lead + said + where + above + closing
+    return lead + objects + where + above + closing
 
 
-def _with_article(words: str) -> str:
-    return ("an " if words[0] in "aeiou" else "a ") + words
+def _with_article(name: str) -> str:
+    return ("an " if name[0] in "aeiou" else "a ") + name
 
 
 def _join(items: list[str]) -> str:

@@ -18,7 +18,7 @@ GROUND_TONES = {  # at the horizon, in front
     "pavement": ((170, 162, 156), (146, 136, 130)),
     "wheat": ((238, 206, 112), (212, 162, 58)),
 }
-SKY_TONES = {  # from the top of the picture to the horizon
+SKY_TONES = {  # from the top of the image to the horizon
     "clear sky": ((98, 166, 228), (206, 232, 244)),
     "cloudy sky": ((132, 158, 188), (212, 220, 228)),
     "sunset sky": ((104, 82, 150), (236, 134, 112), (252, 210, 128)),
@@ -95,7 +95,7 @@ def _strokes(
 
 
 def ground(kind: str, height: int, width: int, horizon: float, rng: np.random.Generator) -> np.ndarray:
-    """A textured ground (height, width, 3) over the whole picture; its texture grows from the horizon (px) down."""
+    """A textured ground (height, width, 3) over the whole image; its texture grows from the horizon (px) down."""
     x = np.arange(width, dtype=np.float32)[None] + np.zeros((height, 1), dtype=np.float32)
     depth = np.clip((np.arange(height) - horizon) / (height - horizon), 0.0, 1.0)  # 0 at the horizon, 1 in front
     column = depth[:, None]
@@ -128,7 +128,7 @@ def ground(kind: str, height: int, width: int, horizon: float, rng: np.random.Ge
 
 
 def sky(name: str, height: int, width: int, horizon: float, rng: np.random.Generator) -> np.ndarray:
-    """A sky (height, width, 3) of one of the names in SKIES, drawn over the whole picture."""
+    """A sky (height, width, 3) of one of the names in SKIES, drawn over the whole image."""
     stops = SKY_TONES[name]
     fall = np.clip(np.arange(height) / max(horizon, 1), 0, 1) * (len(stops) - 1)
     columns = [np.interp(fall, np.arange(len(stops)), [stop[c] for stop in stops]) for c in range(3)]

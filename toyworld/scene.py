@@ -1,4 +1,4 @@
-"""Scenes of the toy world: seed → a picture-book picture, the exact region of every pixel, names and a caption."""
+"""Scenes of the toy world: seed → an image, the exact region of every pixel, names and a caption."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ HEIGHTS = {
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture and all that is true about it."""
+    """An image and all that is true about it."""
 
     image: np.ndarray  # (256, 256, 3) uint8, RGB
     label_map: np.ndarray  # (256, 256) int32, index into names and kinds
     names: tuple[str, ...]  # per region: "clear sky", "grass", "red striped boat"
     kinds: tuple[str, ...]  # per region: "sky", "grass", "boat"
-    caption: str  # one sentence that names a random part of the picture
+    caption: str  # one sentence that names a random part of the image
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""The words of the toy world: kinds, colours, patterns, skies, grounds, synonyms, and what is never trained on."""
+"""The labels of the toy world: kinds, colours, patterns, skies, grounds, synonyms, and what is never trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs from words of the toy world in one of them: wrong names and captions that are nearly right."""
+"""Texts about the toy world that differ in one word: names and captions that are nearly right."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GROUPS = (
 )
 _GROUP_OF = {word: group for group in _GROUPS for word in group}
 _KIND_OF = {synonym: kind for kind, synonyms in SYNONYMS.items() for synonym in synonyms}
-# Words of several words first; "sky" alone has nothing to be changed to.
+# The longest names come first, so that "wheat field" is found before "wheat"; "sky" alone has no alternative.
 _PARTS = re.compile(
     "|".join([*sorted((re.escape(word) for word in _GROUP_OF), key=len, reverse=True), r"[\w-]+", r"\W"])
 )
@@ -51,7 +51,7 @@ def without_synonyms(text: str) -> str:
 def one_word_apart(text: str) -> tuple[str, ...]:
     """All texts in which one word (colour, pattern, kind of object, ground or sky) is another of its sort.
 
-    Sorted; a synonym is no other word. Empty if no word of `text` can be changed.
+    Sorted; a synonym does not count as another word. Empty if no word of `text` can be changed.
     """
     parts = _PARTS.findall(text)
     texts = {
@@ -64,7 +64,7 @@ def one_word_apart(text: str) -> tuple[str, ...]:
 
 
 def draw_one_word_apart(text: str, count: int, rng: np.random.Generator) -> tuple[str, ...]:
-    """`count` of these texts, drawn by lot; ValueError if there are fewer."""
+    """`count` texts of `one_word_apart`, drawn by lot; ValueError if there are fewer."""
     texts = one_word_apart(text)
     if len(texts) < count:
         raise ValueError(f"{text!r} has {len(texts)} texts that differ in one word, expected at least {count}")

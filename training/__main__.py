@@ -10,6 +10,7 @@ from pathlib import Path
 
 from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
 from training.data import scene_cache
+from training.hardware import choose_hardware
 from training.photos import squares
 
 CLIP_WEIGHTS, PHOTO_WEIGHTS = (Path(__file__).parents[1] / "ovseg/weights" / name for name in ("mini", "photo"))
@@ -22,14 +23,14 @@ def main() -> None:
     parser.add_argument(
         "model",
         choices=("vae", "clip", "unet", "photo-clip"),
-        help="unet needs a trained vae in the same --runs folder, photo-clip a folder of --pictures",
+        help="unet needs a trained vae in the same --runs folder, photo-clip a folder of --images",
     )
     parser.add_argument(
         "--minutes", type=float, help="training time in all, resumed runs included (default: the model's own)"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --runs")
     parser.add_argument(
-        "--restart", action="store_true", help="with --resume: keep the weights, begin the schedule anew"
+        "--restart", action="store_true", help="with --resume: keep the weights and begin the schedule anew"
     )
     parser.add_argument("--start", type=Path, help="begin from the weights of a folder, such as emerdiff/weights/mini")
     parser.add_argument(
@@ -39,50 +40,58 @@ def main() -> None:
         "--runs", type=Path, default=Path("runs"), help="where scenes, checkpoints, logs and weights go"
     )
     parser.add_argument(
-        "--decoder-only", action="store_true", help="vae: leave the latents as they are, for a UNet that knows them"
+        "--decoder-only",
+        action="store_true",
+        help="vae: keep the encoder as it is, for a UNet that was trained on its latents",
     )
-    parser.add_argument("--latent-channels", type=int, help="vae: as many (default: those of --start, or 4)")
+    parser.add_argument("--latent-channels", type=int, help="vae: how many (default: as in --start, or 4)")
     parser.add_argument(
         "--text",
         type=Path,
-        help="unet: an open_clip folder whose text tower reads the captions (default: ovseg/weights/mini)",
+        help="unet: an open_clip folder whose text tower embeds the captions (default: ovseg/weights/mini)",
     )
     parser.add_argument(
-        "--pictures",
+        "--images",
         type=Path,
-        help="a folder with captions.csv (path,tags,caption); all that photo-clip sees, a part of what vae and unet do",
+        help="a folder with captions.csv (path,tags,caption): for photo-clip, and beside scenes for vae and unet",
     )
-    parser.add_argument("--size", type=int, default=448, help="photo-clip: px of the pictures' shorter side, at most")
+    parser.add_argument("--size", type=int, default=448, help="photo-clip: px of the images' shorter side, at most")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps; a run may be resumed on another one")
+    parser.add_argument(
+        "--dtype", default="auto", help="auto, float32, bfloat16: of autocast (auto: bfloat16 where it is fast)"
+    )
     arguments = parser.parse_args()
     if arguments.start and not arguments.start.is_dir():
         parser.error(f"--start {arguments.start}: expected a folder of weights, such as emerdiff/weights/mini")
     if arguments.text and arguments.model != "unet":
-        parser.error("--text is for unet: the text tower that reads its captions")
+        parser.error("--text is for unet: the text tower that embeds its captions")
     text = arguments.text or CLIP_WEIGHTS
     if arguments.model == "unet" and not (text / "open_clip_config.json").is_file():
         parser.error(f"--text {text}: expected a folder with open_clip_config.json, such as ovseg/weights/mini")
+    try:
+        hardware = choose_hardware(arguments.device, arguments.dtype)
+    except ValueError as error:
+        parser.error(str(error))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
     trainer = importlib.import_module(f"training.{arguments.model.replace('-', '_')}")
     minutes = trainer.SCHEDULE.minutes if arguments.minutes is None else arguments.minutes
     schedule = replace(trainer.SCHEDULE, minutes=minutes, restart=arguments.restart)
     run, weights, cache = (arguments.runs / name for name in (arguments.model, "weights", "cache"))
-    if arguments.pictures and arguments.model == "clip":
-        parser.error("--pictures is not for clip, which learns from scenes alone: vae, unet or photo-clip expected")
-    if (arguments.pictures or arguments.model == "photo-clip") and not (
-        arguments.pictures and arguments.pictures.is_dir()
-    ):
-        parser.error(f"--pictures {arguments.pictures}: expected a folder with captions.csv")
+    if arguments.images and arguments.model == "clip":
+        parser.error("--images is not for clip, which learns from scenes alone: vae, unet or photo-clip expected")
+    if (arguments.images or arguments.model == "photo-clip") and not (arguments.images and arguments.images.is_dir()):
+        parser.error(f"--images {arguments.images}: expected a folder with captions.csv")
     if arguments.decoder_only and not (arguments.model == "vae" and arguments.start):
-        parser.error("--decoder-only is for vae with --start: it keeps the latents of those weights")
+        parser.error("--decoder-only is for vae with --start: it keeps the encoder of those weights")
     if arguments.latent_channels:
         if arguments.model != "vae":
-            parser.error("--latent-channels is for vae; a unet has as many as the vae that it learns with")
+            parser.error("--latent-channels is for vae; a unet has as many as its vae")
         if arguments.decoder_only:
             parser.error("--latent-channels changes the latents, which --decoder-only keeps")
     if arguments.model == "photo-clip":
         trainer.train(
-            arguments.pictures,
+            arguments.images,
             schedule,
             run,
             weights,
@@ -90,14 +99,15 @@ def main() -> None:
             resume=arguments.resume,
             size=arguments.size,
             scenes=scene_cache(cache, TRAIN_SEEDS.start, arguments.scenes) if arguments.scenes else None,
+            hardware=hardware,
         )
         return
     count = 12_000 if arguments.scenes is None else arguments.scenes
     train_scenes = scene_cache(cache, TRAIN_SEEDS.start, count)
     validation = scene_cache(cache, VALIDATION_SEEDS.start, 100)
-    options = {"start": arguments.start, "resume": arguments.resume}
-    if arguments.pictures:
-        options["photos"] = squares(cache / "squares", arguments.pictures, count)
+    options = {"start": arguments.start, "resume": arguments.resume, "hardware": hardware}
+    if arguments.images:
+        options["photos"] = squares(cache / "squares", arguments.images, count)
     if arguments.model == "vae":
         options |= {"decoder_only": arguments.decoder_only, "latent_channels": arguments.latent_channels}
     if arguments.model == "unet":

@@ -1,4 +1,4 @@
-"""Scenes drawn once and kept on disk: pictures and label maps as memory-mapped arrays, names as JSON."""
+"""Scenes drawn once and kept on disk: images and label maps as memory-mapped arrays, names as JSON."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ import numpy as np
 from toyworld.captions import FULL_NAMES, Caption, describe
 from toyworld.scene import SIZE, scene
 
-MIN_SHARE = 0.04  # of a crop's pixels: what is smaller is not named
-CLOSE, CLOSE_MIN_SHARE = 40, 0.1  # px; crops of a smaller side tell of what fills them
-HIDDEN = 255  # in the regions of a crop: what is too small to be named
+# Share of a crop's pixels below which a region is not named.
+MIN_SHARE = 0.04
+# The same for crops with a side of less than CLOSE px: their captions name what fills them.
+CLOSE, CLOSE_MIN_SHARE = 40, 0.1
+# In the regions of a crop: one that is too small to be named.
+HIDDEN = 255
 log = logging.getLogger(__name__)
 
 
 class Crop(NamedTuple):
-    """A square of a scene as a training picture."""
+    """A square of a scene as a training image."""
 
     image: np.ndarray  # (size, size, 3) uint8
     caption: Caption  # of what the square shows, or of one region in it
-    regions: np.ndarray  # (side, side) uint8, as the picture lies: index into the names, HIDDEN where none is named
+    regions: np.ndarray  # (side, side) uint8, in the frame of `image`: index into the names, or HIDDEN
     names: list[str]  # of what it shows
     kinds: list[str]
 
@@ -50,7 +53,7 @@ class SceneCache:
         return len(self.images)
 
     def captions(self, count: int) -> list[str]:
-        """A caption of each of the first `count` scenes; what a tokenizer learns its words from."""
+        """A caption of each of the first `count` scenes, for a tokenizer to learn from."""
         rng = np.random.default_rng(0)
         return [describe(self.names[i], self.kinds[i], rng).text for i in range(min(len(self), count))]
 
@@ -62,7 +65,7 @@ class SceneCache:
         return int(y), int(x)
 
     def part(self, index: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The square at such a corner: its picture (h, w, 3) and label map (h, w)."""
+        """The square at such a corner: its image (h, w, 3) and label map (h, w)."""
         y, x = self.corner(index, side, rng)
         return self.images[index, y : y + side, x : x + side], self.label_maps[index, y : y + side, x : x + side]
 
@@ -88,24 +91,24 @@ class SceneCache:
     ) -> Crop:
         """A square of `side` px about a random place of a random region, mirrored half of the time, resized to `size`.
 
-        Its caption tells of all that the square shows or, with the probability `alone`, of one region in it.
+        Its caption is about all that the square shows or, with the probability `alone`, about one region in it.
         """
         image, regions = self.part(index, side, rng)
         names, kinds = self.shown(index, regions)
         if rng.random() < 0.5:
             image, regions = image[:, ::-1], regions[:, ::-1]
-        told = slice(None)
+        described = slice(None)
         if rng.random() < alone:
             first = int(rng.integers(len(names)))
-            told = slice(first, first + 1)
-        caption = describe(names[told], kinds[told], rng, full_names)
+            described = slice(first, first + 1)
+        caption = describe(names[described], kinds[described], rng, full_names)
         places = np.full(256, HIDDEN, np.uint8)
         places[self.visible(regions)] = np.arange(len(names))
         return Crop(resized(image, size), caption, places[regions], names, kinds)
 
 
 def resized(square: np.ndarray, size: int) -> np.ndarray:
-    """(size, size, 3) uint8 of a square picture."""
+    """(size, size, 3) uint8 of a square image."""
     side = len(square)
     if side != size:
         square = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
@@ -140,4 +143,5 @@ def _draw_all(target: Path, first_seed: int, count: int) -> None:
                 log.info("drew %d of %d scenes", i + 1, count)
     images.flush()
     labels.flush()
-    (target / "names.json").write_text(json.dumps([names, kinds]))  # last: its presence says that the rest is complete
+    # Last: its presence says that the rest is complete.
+    (target / "names.json").write_text(json.dumps([names, kinds]))

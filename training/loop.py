@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from training.hardware import CPU, Hardware
+
 Model = TypeVar("Model", bound=nn.Module)
 Tensors = tuple[Tensor, ...] | list[Tensor]
 log = logging.getLogger(__name__)
@@ -42,14 +44,19 @@ def fit(
     folder: Path,
     *,
     resume: bool,
+    hardware: Hardware = CPU,
 ) -> Model:
     """Train `model` in place for the schedule's minutes and return its exponential moving average.
 
-    compute_losses(step): the step's losses, scalars with gradient; they are summed. All its randomness must come from
-    the step number, so that a resumed run sees what an uninterrupted one would have seen.
+    compute_losses(step): the losses of a step, scalars with gradient, which are summed. All its randomness must come
+    from the step number, so that a resumed run sees the same data as an uninterrupted one.
     validate(averaged model): metrics to log. `folder` receives checkpoint.pt, log.csv and log.png.
+    Both find the model on the device of `hardware`; the average that is returned is on the CPU. A run may be resumed on
+    another device than the one it began on.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    log.info("%s on %s, autocast %s", folder.name, hardware.device, hardware.dtype)
+    model.to(hardware.device)
 
     @torch.no_grad()
     def average(means: Tensors, current: Tensors, count: Tensor | int) -> None:
@@ -68,7 +75,7 @@ def fit(
     checkpoint = folder / "checkpoint.pt"
     step, seconds = 0, 0.0
     if resume and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
@@ -113,7 +120,7 @@ def fit(
         if seconds - last >= schedule.validate_every or seconds >= budget:
             record({name: total / since for name, total in sums.items()})
             sums, since, last = {}, 0, seconds
-    return cast(Model, averaged.module)
+    return cast(Model, averaged.module.cpu())
 
 
 def _cosine(progress: float) -> float:
@@ -130,7 +137,7 @@ def _append_csv(path: Path, row: dict[str, float]) -> None:
 
 
 def plot_log(folder: Path) -> None:
-    """Draws folder/log.csv as folder/log.png, a panel per column over the minutes; without matplotlib, nothing."""
+    """Draw folder/log.csv as folder/log.png, a panel per column over the minutes; does nothing without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

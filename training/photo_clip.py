@@ -1,12 +1,12 @@
-"""The photographic dual encoder: a convolutional CLIP whose places learn words from tags and captions of pictures.
+"""The photographic dual encoder: a convolutional CLIP whose places learn labels from tags and captions of images.
 
-The towers stay as they are: feature maps are computed once and kept. What learns is the head, which takes every place
-by itself: the last 1x1 convolution and the projection into the space of the words. Its teachers:
+The towers are frozen: feature maps are computed once and kept. The head is trained, which takes every place by itself:
+the last 1x1 convolution and the projection into the space of the text embeddings. It has three teachers:
 
-- tags: those of a picture compete for its places, beside words that it surely does not show (photo_tags);
-- captions: of all captions, a picture's places must fit its own best (patch-aligned, Mukhoti et al., CVPR 2023);
-- what it knew: the likeliest of a thousand classes at each place, as the tower's own classifier sees it, or as the
-  model saw it before, so that words that no tag has said still find their places.
+- tags: those of an image compete for its places with labels that the image does not show (photo_tags);
+- captions: of all captions, an image's places must fit its own best (patch-aligned, Mukhoti et al., CVPR 2023);
+- distillation: the likeliest of a thousand classes at each place, by the tower's own classifier or by the model before
+  training, so that labels that are no image's tag still find their places.
 """
 
 from __future__ import annotations
@@ -27,18 +27,26 @@ from ovseg import OvsegConfig
 from ovseg.backbone import Backbone, load_backbone
 from ovseg.fetch import WEIGHTS_FILE
 from training.data import SceneCache
+from training.hardware import CPU, Hardware
 from training.loop import Schedule, fit, generators
-from training.photo_tags import Words, embed_words, tag_losses
+from training.photo_tags import TagVocabulary, embed_texts, tag_losses
 from training.photos import KEPT_ASIDE, Encode, FeatureCache, Photo, feature_cache, read_photos, scene_photos
 
 SCHEDULE = Schedule(minutes=12, learning_rate=1e-3, warmup_steps=50, ema_decay=0.99, validate_every=120.0)
-CLASSIFIER_FILE = "classifier.safetensors"  # the tower's own, in the folder that --start names; it is not shipped
-TEACHER_CLASSES = 16  # kept of each place
-BATCH, PLACES, NEGATIVES = 32, 96, 240  # pictures, places of each at most, words tried beside the tags
-TAUGHT = 800  # places of a batch that learn from the teacher, those drawn of which it is sure
-LIFT, LIFT_STEPS = 3.0, 300  # log-odds of "up" or "down" at the picture's edge at first, halved after so many steps
-SCENE_FALLING, SCENE_SLACK = 0.5, 2.0  # photo_tags.FALLING and SLACK for parts of drawn scenes: sizes differ more
-Teacher = Callable[[Tensor], Tensor]  # the tower's last features (P, D) -> logits of class_names() (P, 1000)
+# The tower's own classifier, in the folder that --start names; it is not shipped.
+CLASSIFIER_FILE = "classifier.safetensors"
+# The teacher's likeliest classes that are kept of each place.
+TEACHER_CLASSES = 16
+# Images a step, places of each at most, labels drawn as negatives.
+BATCH, PLACES, NEGATIVES = 32, 96, 240
+# Places of a batch that learn from the teacher; drawn more often where it is sure.
+TAUGHT = 800
+# Log-odds of "up" or "down" at the image's edge at the first step, and the steps after which half of them is left.
+LIFT, LIFT_STEPS = 3.0, 300
+# photo_tags.FALLING and SLACK for parts of drawn scenes, whose regions differ more in size.
+SCENE_FALLING, SCENE_SLACK = 0.5, 2.0
+# The tower's last features (P, D) -> logits of class_names() (P, 1000).
+Teacher = Callable[[Tensor], Tensor]
 log = logging.getLogger(__name__)
 
 
@@ -58,7 +66,7 @@ class Head(nn.Module):
 
 
 def train(
-    pictures: Path,
+    images: Path,
     schedule: Schedule,
     run: Path,
     weights: Path,
@@ -67,33 +75,45 @@ def train(
     resume: bool,
     size: int,
     scenes: SceneCache | None = None,
+    hardware: Hardware = CPU,
 ) -> None:
-    """Train on the folder `pictures` (see training.photos) from the open_clip local-dir `start`; writes weights/photo.
+    """Train on the folder `images` (see training.photos) from the open_clip local-dir `start`; writes weights/photo.
 
     `size`: px of the photographs' shorter side, at most; `scenes`: of the toy world, to learn from as well. ValueError
     if the image tower of `start` is no EfficientNet of timm.
     """
-    backbone = load_backbone(OvsegConfig(model=f"local-dir:{start}"), device="cpu")
+    backbone = load_backbone(OvsegConfig(model=f"local-dir:{start}"), device=str(hardware.device), dtype="float32")
     for name in ("conv_head", "bn2", "classifier"):
         if not hasattr(getattr(backbone.model.visual, "trunk", None), name):
             raise ValueError(f"the image tower of {start} has no {name}, expected one of timm's EfficientNets")
-    photos = read_photos(pictures)
+    photos = read_photos(images)
     if scenes is not None:
         photos += scene_photos(run / "scenes", scenes)
-    log.info("%d pictures to train on", len(photos))
+    log.info("%d images to train on", len(photos))
     teach = teacher(backbone, start)
-    cache = feature_cache(run / f"features-{size}", photos, size, backbone.patch_hw[0], encoder(backbone, teach))
-    learn(photos, cache, backbone, schedule, run, resume=resume)
+    encode = encoder(backbone, teach, hardware)
+    cache = feature_cache(run / f"features-{size}", photos, size, backbone.patch_hw[0], encode)
+    learn(photos, cache, backbone, schedule, run, resume=resume, hardware=hardware)
     save(backbone.model, start, weights / "photo")
 
 
 def learn(
-    photos: Sequence[Photo], cache: FeatureCache, backbone: Backbone, schedule: Schedule, run: Path, *, resume: bool
+    photos: Sequence[Photo],
+    cache: FeatureCache,
+    backbone: Backbone,
+    schedule: Schedule,
+    run: Path,
+    *,
+    resume: bool,
+    hardware: Hardware = CPU,
 ) -> None:
-    """Train the head of the backbone's model in place; picture i of `photos` has the feature map i of `cache`."""
+    """Train the head of the backbone's model in place; photo i of `photos` has the feature map i of `cache`.
+
+    The head alone runs on the device; the losses, many small sums over single images, are computed on the CPU.
+    """
     model = backbone.model
-    name_embeddings = embed_words(class_names(), backbone)
-    words = Words(photos, backbone)
+    name_embeddings = embed_texts(class_names(), backbone)
+    vocabulary = TagVocabulary(photos, backbone)
     captions = sorted({photo.caption for photo in photos if photo.caption})
     caption_index = {caption: i for i, caption in enumerate(captions)}
     caption_embeddings = torch.from_numpy(backbone.encode_text(captions)) if captions else None
@@ -102,14 +122,14 @@ def learn(
     for i in learners:
         by_source.setdefault(photos[i].source, []).append(i)
     sources = list(by_source)
-    # Large sources must not drown small ones; pictures that tell all they show teach most.
-    odds = np.array([len(by_source[s]) ** 0.5 * (3 if s in words.telling else 1) for s in sources])
+    # Large sources must not drown small ones; images that are exhaustively tagged teach most.
+    odds = np.array([len(by_source[s]) ** 0.5 * (3 if s in vocabulary.exhaustive else 1) for s in sources])
     odds /= odds.sum()
-    absent: dict[int, Tensor] = {}
+    negatives: dict[int, Tensor] = {}
     head = Head(model).requires_grad_(True)
 
     def places_of(index: int, limit: int, rng: np.random.Generator) -> tuple[np.ndarray, Tensor]:
-        """Some places of a picture, as rows of the cache, and how far down they are, 0 to 1."""
+        """Some places of an image, as rows of the cache, and how far down they are, 0 to 1."""
         height, width = cache.grids[index]
         chosen = np.sort(rng.permutation(height * width)[:limit])
         return cache.starts[index] + chosen, torch.from_numpy((chosen // width + 0.5) / height).float()
@@ -120,14 +140,16 @@ def learn(
         batch = [indices[rng.integers(len(indices))] for indices in picked]
         places, rows = zip(*(places_of(i, PLACES, rng) for i in batch), strict=True)
         at = np.concatenate(places)
-        with torch.autocast("cpu", torch.bfloat16):
-            embeddings = head(torch.from_numpy(cache.features[at]).float())  # P x C
-        scale = head.logit_scale.exp().clamp(max=60)
-        lift = LIFT / (1 + step / LIFT_STEPS)  # it breaks the tie at first; then looks decide
-        tried = torch.from_numpy(rng.permutation(len(words.words))[:NEGATIVES])
+        with hardware.autocast():
+            embeddings = head(torch.from_numpy(cache.features[at]).float().to(hardware.device)).cpu()  # P x C
+        scale = head.logit_scale.exp().clamp(max=60).cpu()
+        # The usual heights break the tie at first; later looks decide.
+        lift = LIFT / (1 + step / LIFT_STEPS)
+        drawn = torch.from_numpy(rng.permutation(len(vocabulary.labels))[:NEGATIVES])
         parts: dict[str, list[Tensor]] = {"all_places": [], "best_places": [], "captions": []}
-        others = torch.zeros(len(at)).split([len(down) for down in rows])  # how likely a place shows no tag
-        for i, down, own, other in zip(batch, rows, embeddings.split([len(d) for d in rows]), others, strict=True):
+        # Per image: how likely each of its places shows something that is no tag.
+        untagged = torch.zeros(len(at)).split([len(down) for down in rows])
+        for i, down, own, rest in zip(batch, rows, embeddings.split([len(d) for d in rows]), untagged, strict=True):
             photo = photos[i]
             if photo.caption and caption_embeddings is not None:
                 fits = scale * own @ caption_embeddings.T  # P x captions
@@ -135,25 +157,28 @@ def learn(
                 parts["captions"].append(F.cross_entropy(pooled, torch.tensor(caption_index[photo.caption])))
             if not photo.tags:
                 continue
-            if i not in absent:
-                absent[i] = words.absent(photo)
-            tags, beside = words.wanted(photo, rng)
-            told = torch.tensor([*(words.said_as(tag, rng) for tag in tags), *(words.index[w] for w in beside)])
-            against = torch.cat([torch.tensor(words.rivals(photo, tags, rng), dtype=torch.long), tried]).unique()
-            among = torch.cat([told, against[absent[i][against]]])
-            logs = (scale * own @ words.embeddings[among].T).log_softmax(dim=1)[:, : len(told)]
-            tells_all = photo.source in words.telling
+            if i not in negatives:
+                negatives[i] = vocabulary.negatives(photo)
+            tags, companions = vocabulary.draw_positives(photo, rng)
+            spoken = [vocabulary.draw_synonym(tag, rng) for tag in tags]
+            positives = torch.tensor([*spoken, *(vocabulary.index[label] for label in companions)])
+            hard = torch.tensor(vocabulary.hard_negatives(photo, tags, rng), dtype=torch.long)
+            against = torch.cat([hard, drawn]).unique()
+            among = torch.cat([positives, against[negatives[i][against]]])
+            logs = (scale * own @ vocabulary.embeddings[among].T).log_softmax(dim=1)[:, : len(positives)]
+            exhaustive = photo.source in vocabulary.exhaustive
             sizes = {"falling": SCENE_FALLING, "slack": SCENE_SLACK} if photo.names else {}
-            everywhere, best, seen_beside = tag_losses(
-                logs, down, tags, beside, tells_all=tells_all, lift=lift, **sizes
+            everywhere, best, on_companions = tag_losses(
+                logs, down, tags, companions, exhaustive=exhaustive, lift=lift, **sizes
             )
-            other += 1 if photo.names else seen_beside  # what the teacher sees in drawings is not worth learning
+            # What the teacher sees in drawings is not worth learning.
+            rest += 1 if photo.names else on_companions
             parts["all_places"].append(everywhere)
             parts["best_places"].append(best)
         weight = {"all_places": 1.0, "best_places": 1.0, "captions": 0.1}
-        # Of a whole object the teacher sees much around it too: what shows something else does not learn from it.
+        # The teacher sees an object in much of what is around it: places that show something else do not learn from it.
         probabilities = torch.from_numpy(cache.probabilities[at]).float()
-        sure = (probabilities[:, 0].clamp(min=0.05) * (1 - torch.cat(others)).clamp(0.02, 1)).double().numpy()
+        sure = (probabilities[:, 0].clamp(min=0.05) * (1 - torch.cat(untagged)).clamp(0.02, 1)).double().numpy()
         taught = torch.from_numpy(rng.choice(len(at), min(TAUGHT, len(at)), replace=False, p=sure / sure.sum()))
         likely = torch.from_numpy(cache.classes[at]).long()[taught]
         seen = (scale * embeddings[taught] @ name_embeddings.T).log_softmax(dim=-1).gather(1, likely)
@@ -162,31 +187,37 @@ def learn(
         return losses | {name: weight[name] * torch.stack([zero, *some]).sum() / BATCH for name, some in parts.items()}
 
     aside = [i for i in range(0, len(photos), KEPT_ASIDE) if photos[i].tags]
-    tags_of_all = [i for i, word in enumerate(words.words) if any(word in used for used in words.used.values())]
+    tags_of_all = [
+        i
+        for i, label in enumerate(vocabulary.labels)
+        if any(label in counts for counts in vocabulary.tag_counts.values())
+    ]
 
     @torch.inference_mode()
     def validate(averaged: Head) -> dict[str, float]:
-        """Of pictures kept aside: how often the word that most places choose, among all tags, is one of its own."""
+        """Of images kept aside: how often the label that most places choose, among all tags, is one of its own."""
         hits = []
         for i in aside:
             at = slice(cache.starts[i], cache.starts[i + 1])
-            embeddings = averaged(torch.from_numpy(np.asarray(cache.features[at], np.float32)))
-            votes = (embeddings @ words.embeddings[tags_of_all].T).argmax(dim=1).bincount()
-            hits.append(words.words[tags_of_all[int(votes.argmax())]] in photos[i].tags)
+            features = torch.from_numpy(np.asarray(cache.features[at], np.float32))
+            embeddings = averaged(features.to(hardware.device)).cpu()
+            votes = (embeddings @ vocabulary.embeddings[tags_of_all].T).argmax(dim=1).bincount()
+            hits.append(vocabulary.labels[tags_of_all[int(votes.argmax())]] in photos[i].tags)
         return {"tag_found": float(np.mean(hits)) if hits else float("nan")}
 
-    averaged = fit(head, compute_losses, validate, schedule, run, resume=resume)
+    averaged = fit(head, compute_losses, validate, schedule, run, resume=resume, hardware=hardware)
     head.load_state_dict(averaged.state_dict())
 
 
 def teacher(backbone: Backbone, start: Path) -> Teacher:
     """The tower's own classifier if it lies in `start`, else the model as it is now."""
+    device = backbone.model.logit_scale.device
     if (start / CLASSIFIER_FILE).is_file():
-        state = load_file(start / CLASSIFIER_FILE)
+        state = load_file(start / CLASSIFIER_FILE, device=str(device))
         return lambda features: F.linear(features, state["weight"].float(), state["bias"].float())
     projection = backbone.model.visual.trunk.classifier
     weight, bias = projection.weight.detach().clone(), projection.bias.detach().clone()
-    embeddings, scale = embed_words(class_names(), backbone), backbone.logit_scale
+    embeddings, scale = embed_texts(class_names(), backbone).to(device), backbone.logit_scale
     return lambda features: scale * F.normalize(F.linear(features, weight, bias), dim=-1) @ embeddings.T
 
 
@@ -198,20 +229,24 @@ def class_names() -> list[str]:
     return [info.index_to_description(i).split(",")[0] for i in range(info.num_classes())]
 
 
-def encoder(backbone: Backbone, teach: Teacher) -> Encode:
+def encoder(backbone: Backbone, teach: Teacher, hardware: Hardware = CPU) -> Encode:
     """The tower up to its head, and what the teacher sees at each place."""
     trunk = backbone.model.visual.trunk
     mean, std = (torch.tensor(values)[:, None, None] for values in (backbone.mean, backbone.std))
 
     def encode(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         pixels = (torch.tensor(rgb).permute(2, 0, 1) / 255 - mean) / std
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            features = trunk.blocks(trunk.bn1(trunk.conv_stem(pixels[None].to(memory_format=torch.channels_last))))
+        inputs = pixels[None].to(hardware.device, memory_format=torch.channels_last)
+        with torch.inference_mode(), hardware.autocast():
+            features = trunk.blocks(trunk.bn1(trunk.conv_stem(inputs)))
             last = trunk.bn2(trunk.conv_head(features))[0].flatten(1).T.float()
         with torch.inference_mode():
             likely = teach(last).softmax(dim=-1).topk(TEACHER_CLASSES)
-        rows = features[0].flatten(1).T.half().contiguous()
-        return rows.numpy(), likely.indices.short().numpy(), likely.values.half().numpy()
+        rows, classes, probabilities = (
+            part.cpu().numpy()
+            for part in (features[0].flatten(1).T.half().contiguous(), likely.indices.short(), likely.values.half())
+        )
+        return rows, classes, probabilities
 
     return encode
 
@@ -219,7 +254,7 @@ def encoder(backbone: Backbone, teach: Teacher) -> Encode:
 def save(model: Any, start: Path, folder: Path) -> None:
     """Write the model as an open_clip local-dir in float16, with the tokenizer and text config of `start`."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().half().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     for path in start.iterdir():
         if path.suffix in (".json", ".txt"):

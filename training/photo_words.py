@@ -1,12 +1,12 @@
-"""What words alone tell of photographs: synonyms, broader words, what usually is beside what, and whether up or down.
+"""Prior knowledge of labels: synonyms, broader terms, what is usually beside what, and what is usually up or down.
 
-Knowledge of the language, not of any picture. It helps tags to find their places, since tags that always come together
-(sky, road, building) could else change roles.
+It is knowledge of the language, not of any image. It helps tags to find their places: tags that always come together
+(sky, road, building) could otherwise be mistaken for each other.
 """
 
 from __future__ import annotations
 
-# Said in place of each other.
+# Labels that may stand in for each other.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "pavement": ("sidewalk", "footpath"),
     "vegetation": ("tree", "bushes", "plants", "foliage"),
@@ -45,7 +45,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "skin": ("bare skin",),
 }
 
-# They include other tags of their picture: at a time either these are looked for, or the others.
+# Broad tags cover other tags of their image: a step looks for the broad ones or for the others.
 BROAD = frozenset(
     [
         "animal",
@@ -70,9 +70,10 @@ BROAD = frozenset(
         "playground",
     ]
 )
-WORN = frozenset(("skin", "hair", "shoes"))  # beside these, "person" is a broad word
+# What a person wears or is covered with; beside these "person" is a broad tag.
+WORN = frozenset(("skin", "hair", "shoes"))
 
-# What may well be in the picture too, though nobody said so.
+# What may well be in the image too, though it is not tagged.
 _OUTDOORS = ("sky", "tree", "grass")
 _STREET = ("sky", "tree", "road", "car", "building", "pavement", "person")
 _INDOORS = ("wall", "floor", "window", "door", "ceiling")
@@ -116,11 +117,11 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
     "skin": ("wall", "pavement", "grass", "building", "floor", "door"),
 }
 
-# What is not in the picture, whatever else is.
+# What an image with this tag does not show.
 _OPEN = ("sky", "grass", "road", "pavement", "street", "field", "mountain", "sea", "sand", "snow", "building", "forest")
 ELSEWHERE: dict[str, tuple[str, ...]] = dict.fromkeys(("kitchen", "bedroom", "bathroom", "food"), _OPEN)
 
-# May as well be missing beside a thing: kept off from below, but not looked for above, unless somebody said it.
+# Companions that may as well be missing: kept out of the lower part, but not looked for in the upper one.
 UNSURE = frozenset(("sky",))
 
 # Where things usually are: 1 above, -1 below.

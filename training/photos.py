@@ -1,8 +1,8 @@
-"""A folder of photographs that people described: captions.csv → pictures with tags, squares and feature maps.
+"""A folder of photographs with tags or captions: captions.csv → photos, squares and feature maps.
 
-FOLDER/captions.csv has the columns path, tags, caption: the path is relative to FOLDER, tags are separated by `;` (what
-fills most of the picture first, where that is known), either may be empty. Pictures of one folder are one source: they
-are tagged in one manner.
+FOLDER/captions.csv has the columns path, tags, caption. The path is relative to FOLDER; tags are separated by `;`, what
+fills most of the image first where that is known; either may be empty. Images of one folder are one source: they are
+tagged in one manner.
 """
 
 from __future__ import annotations
@@ -21,37 +21,44 @@ from ovseg.pixels import patch_grid
 from toyworld.scene import SIZE
 from training.data import SceneCache, resized
 
-ENLARGED = 2  # times, a photograph at most: more adds no detail
-SCENE_ENLARGED = 3  # times, a part of a scene: its things are small
-SCENE_MIN_SHARE = 0.02  # of a part's pixels: what is smaller is not named
-SCENES = "scenes"  # their source
-SCENE_SIDES = 56, SIZE  # px, the least and largest part of a scene
-HOLD_OUT = 10  # of a source with label maps every tenth picture is for measuring
-KEPT_ASIDE = 50  # every so many-th picture to train on validates instead
+# How many times larger a photograph is made at most; more adds no detail.
+ENLARGED = 2
+# The same of a part of a scene, whose things are small.
+SCENE_ENLARGED = 3
+# Share of a part's pixels below which a region is not named.
+SCENE_MIN_SHARE = 0.02
+# The source of parts of scenes.
+SCENES = "scenes"
+# Sides in px of the smallest and the largest part of a scene.
+SCENE_SIDES = 56, SIZE
+# Of a source with label maps every tenth image is for measuring.
+HOLD_OUT = 10
+# Of the images to train on every fiftieth is for validation instead.
+KEPT_ASIDE = 50
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture and what was said of it."""
+    """An image and its description."""
 
     path: Path
-    source: str  # its folder, relative to the folder of all pictures
+    source: str  # its folder, relative to the folder of all images
     tags: tuple[str, ...]
     caption: str
-    names: tuple[str, ...] = ()  # of the same regions, more closely: "red striped boat"; of scenes alone
+    names: tuple[str, ...] = ()  # full names of the same regions, such as "red striped boat"; of scenes alone
 
 
 def read_photos(folder: Path) -> list[Photo]:
-    """The pictures of `folder`/captions.csv to train on, by path.
+    """The images of `folder`/captions.csv to train on, by path.
 
     Where a source images/NAME has label maps labels/NAME, every tenth of them in the order of names, the first
-    included, is left out with its picture: those are for `emerseg eval --dataset pictures --root labels/NAME:0::10`.
-    ValueError on a file that lacks the columns or names no pictures, FileNotFoundError if it is not there.
+    included, is left out with its image: those are for `emerseg eval --dataset pictures --root labels/NAME:0::10`.
+    ValueError on a file that lacks the columns or lists no images, FileNotFoundError if it is not there.
     """
     table = folder / "captions.csv"
     if not table.is_file():
-        raise FileNotFoundError(f"no {table}: expected a table path,tags,caption beside the pictures")
+        raise FileNotFoundError(f"no {table}: expected a table path,tags,caption beside the images")
     with table.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     if not rows or not {"path", "tags", "caption"} <= rows[0].keys():
@@ -85,7 +92,7 @@ def scene_photos(folder: Path, scenes: SceneCache) -> list[Photo]:
         path = folder / f"{index:06}.png"
         if not path.exists():
             Image.fromarray(part).save(path)
-        tags, names = (tuple(dict.fromkeys(said[index][i] for i in visible)) for said in (scenes.kinds, scenes.names))
+        tags, names = (tuple(dict.fromkeys(of[index][i] for i in visible)) for of in (scenes.kinds, scenes.names))
         photos.append(Photo(path, SCENES, tags, "", names))
     return photos
 
@@ -95,8 +102,8 @@ class Squares:
     """Photographs as squares of 256 px, for training beside scenes."""
 
     images: np.ndarray  # (N, 256, 256, 3) uint8, memory-mapped
-    texts: list[str]  # what was said of each: its caption or, without one, its tags; may be empty
-    validation: np.ndarray  # (V, 256, 256, 3) uint8, of other pictures
+    texts: list[str]  # the caption of each or, without one, its tags; may be empty
+    validation: np.ndarray  # (V, 256, 256, 3) uint8, of other photographs
 
     def __len__(self) -> int:
         return len(self.images)
@@ -108,39 +115,40 @@ class Squares:
         return resized(square[:, ::-1] if rng.random() < 0.5 else square, size)
 
 
-def squares(folder: Path, pictures: Path, limit: int) -> Squares:
-    """The middle squares of at most `limit` photographs of `pictures`, drawn by lot, kept in `folder`.
+def squares(cache: Path, folder: Path, limit: int) -> Squares:
+    """The middle squares of at most `limit` photographs of `folder`, drawn by lot, kept in the folder `cache`.
 
-    `folder` is used again for the same pictures alone; ValueError if it holds others.
+    `cache` is used again for the same images alone; ValueError if it holds others.
     """
-    photos = read_photos(pictures)
+    photos = read_photos(folder)
     validation = photos[::KEPT_ASIDE]
     learners = [photo for index, photo in enumerate(photos) if index % KEPT_ASIDE]
     order = np.random.default_rng(0).permutation(len(learners))[:limit]
     learners = [learners[i] for i in sorted(order)]
     marks = [[str(photo.path) for photo in some] for some in (learners, validation)]
-    done = folder / "squares.json"
+    done = cache / "squares.json"
     if not done.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)
         for name, some in (("images", learners), ("validation", validation)):
-            array = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (len(some), SIZE, SIZE, 3))
+            array = np.lib.format.open_memmap(cache / f"{name}.npy", "w+", np.uint8, (len(some), SIZE, SIZE, 3))
             for index, photo in enumerate(some):
-                with Image.open(photo.path) as picture:
-                    array[index] = ImageOps.fit(picture.convert("RGB"), (SIZE, SIZE), Image.Resampling.BICUBIC)
+                with Image.open(photo.path) as image:
+                    array[index] = ImageOps.fit(image.convert("RGB"), (SIZE, SIZE), Image.Resampling.BICUBIC)
             array.flush()
-        done.write_text(json.dumps(marks))  # last: its presence says that the rest is complete
+        # Last: its presence says that the rest is complete.
+        done.write_text(json.dumps(marks))
     if json.loads(done.read_text()) != marks:
-        raise ValueError(f"{folder} holds squares of other pictures: remove it, or give another --runs")
-    images, kept = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "validation"))
+        raise ValueError(f"{cache} holds squares of other images: remove it, or give another --runs")
+    images, kept = (np.load(cache / f"{name}.npy", mmap_mode="r") for name in ("images", "validation"))
     return Squares(images, [photo.caption or ", ".join(photo.tags) for photo in learners], kept)
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureCache:
-    """Feature maps of many pictures: of picture i the rows starts[i] … starts[i + 1], an h x w grid row by row."""
+    """Feature maps of many images: of image i the rows starts[i] … starts[i + 1], an h x w grid row by row."""
 
     features: np.ndarray  # (P, D) float16, memory-mapped
-    classes: np.ndarray  # (P, K) int16: the teacher's likeliest classes of each place, memory-mapped
+    classes: np.ndarray  # (P, K) int16: the teacher's likeliest classes at each place, memory-mapped
     probabilities: np.ndarray  # (P, K) float16: how likely they are
     grids: list[tuple[int, int]]
     starts: np.ndarray  # (N + 1,)
@@ -153,10 +161,10 @@ def feature_cache(folder: Path, photos: Sequence[Photo], largest: int, stride: i
     """Feature maps of `photos`, computed into `folder` where they are not yet.
 
     Photographs are enlarged to twice their size, or as far as `largest` px of the shorter side allow, or reduced to
-    that; parts of scenes always SCENE_ENLARGED times. `folder` is used again for the same pictures and size alone;
+    that; parts of scenes always SCENE_ENLARGED times. `folder` is used again for the same images and size alone;
     ValueError if it holds others.
     """
-    marks = {"largest": largest, "pictures": [str(photo.path) for photo in photos]}
+    marks = {"largest": largest, "images": [str(photo.path) for photo in photos]}
     names = ("features", "classes", "probabilities")
     done = folder / "grids.json"
     if not done.exists():
@@ -165,24 +173,23 @@ def feature_cache(folder: Path, photos: Sequence[Photo], largest: int, stride: i
         starts = np.cumsum([0, *(height * width for height, width in grids)])
         arrays: list[np.memmap] = []
         for index, (photo, (rows, columns)) in enumerate(zip(photos, grids, strict=True)):
-            with Image.open(photo.path) as picture:
+            with Image.open(photo.path) as image:
                 side = (columns * stride, rows * stride)
-                made = encode(np.asarray(picture.convert("RGB").resize(side, Image.Resampling.BICUBIC)))
+                made = encode(np.asarray(image.convert("RGB").resize(side, Image.Resampling.BICUBIC)))
             if not arrays:
                 named = zip(names, made, strict=True)
                 arrays = [_new_array(folder / f"{name}.npy", part, starts) for name, part in named]
             for array, part in zip(arrays, made, strict=True):
                 array[starts[index] : starts[index + 1]] = part
             if (index + 1) % 1000 == 0:
-                log.info("computed the features of %d of %d pictures", index + 1, len(photos))
+                log.info("computed the features of %d of %d images", index + 1, len(photos))
         for array in arrays:
             array.flush()
-        done.write_text(json.dumps({**marks, "grids": grids}))  # last: its presence says that the rest is complete
+        # Last: its presence says that the rest is complete.
+        done.write_text(json.dumps({**marks, "grids": grids}))
     known = json.loads(done.read_text())
-    if {name: known[name] for name in marks} != marks:
-        raise ValueError(
-            f"{folder} holds features of other pictures or another size: remove it, or give another --runs"
-        )
+    if {name: known.get(name) for name in marks} != marks:
+        raise ValueError(f"{folder} holds features of other images or another size: remove it, or give another --runs")
     grids = [(height, width) for height, width in known["grids"]]
     starts = np.cumsum([0, *(height * width for height, width in grids)])
     features, classes, probabilities = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in names)
@@ -190,12 +197,12 @@ def feature_cache(folder: Path, photos: Sequence[Photo], largest: int, stride: i
 
 
 def _grid(photo: Photo, largest: int, stride: int) -> tuple[int, int]:
-    with Image.open(photo.path) as picture:
-        size_hw = picture.height, picture.width
+    with Image.open(photo.path) as image:
+        size_hw = image.height, image.width
     size = SCENE_ENLARGED * min(size_hw) if photo.names else min(largest, ENLARGED * min(size_hw))
     return patch_grid(size_hw, size, (stride, stride))
 
 
 def _new_array(path: Path, part: np.ndarray, starts: np.ndarray) -> np.memmap:
-    """An array on disk for as many rows like those of `part` as there are places in all pictures."""
+    """An array on disk for as many rows like those of `part` as there are places in all images."""
     return np.lib.format.open_memmap(path, "w+", part.dtype, (int(starts[-1]), part.shape[1]))

@@ -1,4 +1,4 @@
-"""A small CLIP tokenizer learned from captions: byte-level BPE, lower-case, so that any text can be said with it."""
+"""A small CLIP tokenizer learned from captions: byte-level BPE in lower case, which encodes any text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-CONTEXT_LENGTH = 32  # tokens, begin and end of text included
+CONTEXT_LENGTH = 32  # tokens, with begin and end of text
 WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
 
@@ -17,7 +17,7 @@ def learn_tokenizer(captions: Iterable[str], folder: Path, vocab_size: int = 102
     of text must be the highest id: CLIP's text pooling takes the position of the largest id.
     """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-    from transformers import CLIPTokenizer
+    from transformers import AutoTokenizer
 
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.normalizer = normalizers.Sequence(
@@ -47,9 +47,15 @@ def learn_tokenizer(captions: Iterable[str], folder: Path, vocab_size: int = 102
     vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
 
     folder.mkdir(parents=True, exist_ok=True)
-    CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=CONTEXT_LENGTH).save_pretrained(folder)
-    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
-    (folder / "merges.txt").write_text(
-        "#version: 0.2\n" + "\n".join(" ".join(m) for m in merges) + "\n", encoding="utf-8"
-    )
+    files = {
+        "vocab.json": json.dumps(vocab, ensure_ascii=False),
+        "merges.txt": "#version: 0.2\n" + "\n".join(" ".join(m) for m in merges) + "\n",
+        "tokenizer_config.json": json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": CONTEXT_LENGTH}),
+    }
+    # The first two are written again at the end, since not every version of transformers saves them as they are here.
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).write_text(files[name], encoding="utf-8")
     return len(vocab)

@@ -1,4 +1,4 @@
-"""The embedded latent diffusion model: a small UNet on the VAE's latents, told what to draw by a CLIP's text tower."""
+"""The embedded latent diffusion model: a small UNet on the VAE's latents, conditioned by a CLIP's text tower."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from toyworld.captions import describe
 from toyworld.wording import draw_one_word_apart
 from training.data import SceneCache
+from training.hardware import CPU, Hardware
 from training.loop import Schedule, fit, generators
 from training.photos import Squares
 from training.text_tower import text_tower
@@ -23,11 +24,16 @@ from training.tokenizer import CONTEXT_LENGTH
 from training.vae import to_model_range
 from training.widen import widened_unet
 
-BATCH, PHOTOS = 16, 6  # pictures a step, and how many of them are photographs where there are any
-PART, PARTS = 16, 48  # every other step: the side of a part of a scene, in latents of 8 px, and how many
-EVERY = 0.7  # of the captions name all that is to be seen
-EMPTY_PROMPT = 0.2  # of the captions are dropped: EmerDiff conditions on the empty prompt alone
-LOW_NOISE = 0.45  # of the timesteps are drawn from the first half of the schedule, where EmerDiff works
+# Images a step, and how many of them are photographs where there are any.
+BATCH, PHOTOS = 16, 6
+# Every other step learns from parts of scenes: their side in latents (8 px each), and parts a step.
+PART, PARTS = 16, 48
+# Share of captions that name all that is visible.
+EVERY = 0.7
+# Share of captions that are dropped: EmerDiff conditions on the empty prompt alone.
+EMPTY_PROMPT = 0.2
+# Share of timesteps that are drawn from the first half of the schedule only, where EmerDiff works.
+LOW_NOISE = 0.45
 SCHEDULE = Schedule(minutes=75, learning_rate=1e-3, warmup_steps=200)
 log = logging.getLogger(__name__)
 
@@ -62,24 +68,26 @@ def build_unet(latent_channels: int) -> UNet2DConditionModel:
 
 
 @torch.inference_mode()
-def encode_images(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> np.ndarray:
+def encode_images(vae: AutoencoderKL, images: np.ndarray, folder: Path, hardware: Hardware = CPU) -> np.ndarray:
     """Scaled latent means (N, C, 32, 32) float16 of (N, 256, 256, 3) uint8 images, kept in `folder`.
 
-    The file's name knows the encoder's weights and a few of the images: others never get the same latents.
+    The file's name holds a checksum of the encoder's weights and of some images, so that others get their own latents.
     """
     mark = zlib.crc32(images[:: max(1, len(images) // 16)].tobytes())
     for part in (vae.encoder, vae.quant_conv):
         for weights in part.state_dict().values():
-            mark = zlib.crc32(weights.numpy().tobytes(), mark)
+            mark = zlib.crc32(weights.cpu().numpy().tobytes(), mark)
     path = folder / f"latents-{len(images)}-{mark:08x}.npy"
     if not path.exists():
+        vae.to(hardware.device)
         parts = []
         for start in range(0, len(images), 16):
-            with torch.autocast("cpu", torch.bfloat16):
-                mean = vae.encode(to_model_range(images[start : start + 16])).latent_dist.mean
-            parts.append((mean.float() * vae.config.scaling_factor).half().numpy())
+            with hardware.autocast():
+                batch = to_model_range(images[start : start + 16]).to(hardware.device)
+                mean = vae.encode(batch).latent_dist.mean
+            parts.append((mean.float() * vae.config.scaling_factor).half().cpu().numpy())
             if start % 1600 == 0:
-                log.info("encoded %d of %d pictures for %s", start, len(images), path.name)
+                log.info("encoded %d of %d images for %s", start, len(images), path.name)
         np.save(path.with_suffix(".tmp.npy"), np.concatenate(parts))
         path.with_suffix(".tmp.npy").replace(path)
     return np.load(path, mmap_mode="r")
@@ -96,24 +104,26 @@ def train(
     text: Path,
     start: Path | None,
     resume: bool,
+    hardware: Hardware = CPU,
 ) -> None:
     """Train on latents of scenes, of parts of them and, with `photos`, of photographs, by the VAE of weights/sd.
 
-    `text`: an open_clip folder whose text tower says what a caption means, as in Stable Diffusion; it stays as it is.
-    `start`: begin from the UNet of that folder, and from its VAE where weights/sd has none yet. Latent channels that
-    the VAE has and the UNet does not begin at nothing.
+    `text`: an open_clip folder whose text tower embeds the captions, frozen, as in Stable Diffusion. `start`: begin
+    from the UNet of that folder, and from its VAE where weights/sd has none yet. Latent channels that the VAE has and
+    the UNet has not begin at zero.
     """
     folder = weights / "sd"
     if start and not (folder / "vae").exists():
         shutil.copytree(start / "vae", folder / "vae")
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
     run.mkdir(parents=True, exist_ok=True)
-    latents = encode_images(vae, train_scenes.images, run)
-    validation_latents = {"": encode_images(vae, validation.images, run)}
+    latents = encode_images(vae, train_scenes.images, run, hardware)
+    validation_latents = {"": encode_images(vae, validation.images, run, hardware)}
     if photos:
-        photo_latents = encode_images(vae, photos.images, run)
-        validation_latents["_photos"] = encode_images(vae, photos.validation, run)
+        photo_latents = encode_images(vae, photos.images, run, hardware)
+        validation_latents["_photos"] = encode_images(vae, photos.validation, run, hardware)
     tokenizer, text_encoder = text_tower(text)
+    text_encoder.to(hardware.device)
     noiser = noise_schedule()
     torch.manual_seed(0)
     if start:
@@ -125,17 +135,18 @@ def train(
     def errors(
         unet: UNet2DConditionModel, clean: Tensor, captions: list[str], timesteps: Tensor, noise: Tensor
     ) -> Tensor:
-        """(B,) mean squared error of the predicted noise."""
+        """(B,) mean squared error of the predicted noise; the tensors are on the CPU, the errors on the device."""
+        clean, timesteps, noise = (tensor.to(hardware.device) for tensor in (clean, timesteps, noise))
         ids = tokenizer(
             captions, padding="max_length", max_length=CONTEXT_LENGTH, truncation=True, return_tensors="pt"
         ).input_ids
-        with torch.autocast("cpu", torch.bfloat16):
+        with hardware.autocast():
             with torch.no_grad():
-                context = text_encoder(ids).last_hidden_state
+                context = text_encoder(ids.to(hardware.device)).last_hidden_state
             predicted = unet(noiser.add_noise(clean, noise, timesteps), timesteps, context).sample
         return F.mse_loss(predicted.float(), noise, reduction="none").mean(dim=(1, 2, 3))
 
-    def whole_pictures(rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
+    def whole_images(rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
         chosen = rng.integers(len(train_scenes), size=BATCH - PHOTOS if photos else BATCH)
         captions = [
             describe(train_scenes.names[i], train_scenes.kinds[i], rng, every=rng.random() < EVERY).text for i in chosen
@@ -147,7 +158,7 @@ def train(
         return np.concatenate([latents[chosen], photo_latents[taken]]), captions
 
     def parts_of_scenes(rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
-        """What a caption of a part says is less in doubt than with a scene of many things."""
+        """Latents and captions of parts, where it is clearer than in a whole scene what a caption refers to."""
         parts, captions = [], []
         scale = train_scenes.images.shape[1] // latents.shape[2]  # px
         for i in rng.integers(len(train_scenes), size=PARTS):
@@ -161,7 +172,7 @@ def train(
     def compute_losses(step: int) -> dict[str, Tensor]:
         seed, torch_rng = generators(4, step)
         rng = np.random.default_rng(seed)
-        some, captions = parts_of_scenes(rng) if step % 2 else whole_pictures(rng)
+        some, captions = parts_of_scenes(rng) if step % 2 else whole_images(rng)
         clean, count = torch.from_numpy(some).float(), len(some)
         captions = ["" if rng.random() < EMPTY_PROMPT else caption for caption in captions]
         low = rng.random(count) < LOW_NOISE
@@ -170,16 +181,16 @@ def train(
         return {"noise": errors(model, clean, captions, timesteps, noise).mean()}
 
     regions = zip(validation.names, validation.kinds, strict=True)
-    told = [describe(*of, np.random.default_rng(0), every=True).text for of in regions]
-    wrong = [draw_one_word_apart(caption, 1, np.random.default_rng(0))[0] for caption in told]
+    right_captions = [describe(*of, np.random.default_rng(0), every=True).text for of in regions]
+    wrong_captions = [draw_one_word_apart(caption, 1, np.random.default_rng(0))[0] for caption in right_captions]
 
     @torch.inference_mode()
     def validate(averaged: UNet2DConditionModel) -> dict[str, float]:
-        """Errors with the empty prompt; and of how many scenes the noise is told better with the right caption than
-        with one that differs in one word."""
+        """Errors with the empty prompt; and for how many scenes the noise is predicted better with the right caption
+        than with one that differs in one word."""
         metrics = {}
-        for name, of_all in validation_latents.items():
-            clean = torch.tensor(of_all[:: max(1, len(of_all) // 64)][:64]).float()
+        for name, all_latents in validation_latents.items():
+            clean = torch.tensor(all_latents[:: max(1, len(all_latents) // 64)][:64]).float()
             noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
             for t in (21, 281, 481, 781):
                 timesteps = torch.full((len(clean),), t)
@@ -188,16 +199,19 @@ def train(
         clean = torch.tensor(validation_latents[""]).float()
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
         timesteps = torch.full((len(clean),), 681)
-        right, apart = (errors(averaged, clean, captions, timesteps, noise) for captions in (told, wrong))
+        right, apart = (
+            errors(averaged, clean, captions, timesteps, noise) for captions in (right_captions, wrong_captions)
+        )
         return metrics | {"captions": (right < apart).float().mean().item()}
 
-    averaged = fit(model, compute_losses, validate, schedule, run, resume=resume)
+    averaged = fit(model, compute_losses, validate, schedule, run, resume=resume, hardware=hardware)
     (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
-    for name in ("vocab.json", "merges.txt"):  # not written by every version of transformers
+    # save_pretrained does not write these two with every version of transformers.
+    for name in ("vocab.json", "merges.txt"):
         shutil.copy(text / name, folder / "tokenizer" / name)
     StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
+        vae=vae.cpu(),
+        text_encoder=text_encoder.cpu(),
         tokenizer=tokenizer,
         unet=averaged,
         scheduler=noiser,

@@ -11,14 +11,18 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from training.data import SceneCache
+from training.hardware import CPU, Hardware
 from training.loop import Schedule, fit, generators
 from training.photos import Squares
 from training.widen import widened_vae
 
-CROP, BATCH = 128, 8  # px, pictures
-SIDES = (CROP, 192, 256)  # px of the squares that are cut out and resized to CROP
+# Side of a training image in px, and images a step.
+CROP, BATCH = 128, 8
+# Sides in px of the squares that are cut out and resized to CROP.
+SIDES = (CROP, 192, 256)
 SQUARED_WEIGHT, GRADIENT_WEIGHT, KL_WEIGHT = 5.0, 1.0, 1e-6
-COLOR_WEIGHT, COLOR_BLOCK = 1.0, 8  # px: means over squares. Without it the latents told pink from beige hardly at all
+# The loss of colours compares means over squares of COLOR_BLOCK px. Without it the latents hardly told pink from beige.
+COLOR_WEIGHT, COLOR_BLOCK = 1.0, 8
 SCHEDULE = Schedule(minutes=20, learning_rate=2e-3, warmup_steps=200)
 
 
@@ -52,11 +56,12 @@ def train(
     decoder_only: bool = False,
     latent_channels: int | None = None,
     resume: bool,
+    hardware: Hardware = CPU,
 ) -> None:
     """Train on scenes and, with `photos`, on as many photographs; from the weights of the folder `start` if given.
 
-    `decoder_only`: the latents stay what they are, for a UNet that knows them. `latent_channels`: as many, and if they
-    are more than `start` has, the new ones begin at nothing.
+    `decoder_only`: the encoder and so the latents stay as they are, for a UNet that was trained on them.
+    `latent_channels`: how many; those that `start` does not have begin at zero.
     """
     torch.manual_seed(0)
     vae = AutoencoderKL.from_pretrained(start / "vae", torch_dtype=torch.float32) if start else build()
@@ -78,10 +83,11 @@ def train(
         if photos:
             taken = rng.integers(len(photos), size=BATCH - drawn)
             crops += [photos.crop(i, rng.choice(SIDES), CROP, rng) for i in taken]
-        images = to_model_range(np.stack(crops))
-        with torch.autocast("cpu", torch.bfloat16):
+        images = to_model_range(np.stack(crops)).to(hardware.device)
+        with hardware.autocast():
             latents = vae.encode(images).latent_dist
-            decoded = vae.decode(latents.mean + latents.std * torch.randn(latents.mean.shape, generator=noise)).sample
+            drawn_noise = torch.randn(latents.mean.shape, generator=noise).to(hardware.device)
+            decoded = vae.decode(latents.mean + latents.std * drawn_noise).sample
         error = decoded.float() - images
         return {
             "pixel": error.abs().mean() + SQUARED_WEIGHT * error.square().mean(),
@@ -91,10 +97,10 @@ def train(
         }
 
     @torch.inference_mode()
-    def psnr(model: AutoencoderKL, pictures: np.ndarray) -> float:
-        images = to_model_range(pictures)
-        decoded = torch.cat([model(batch).sample for batch in images.split(8)]).clamp(-1, 1)
-        return (-10 * torch.log10(((decoded - images) / 2).square().mean(dim=(1, 2, 3)))).mean().item()
+    def psnr(model: AutoencoderKL, images: np.ndarray) -> float:
+        pixels = to_model_range(images).to(hardware.device)
+        decoded = torch.cat([model(batch).sample for batch in pixels.split(8)]).clamp(-1, 1)
+        return (-10 * torch.log10(((decoded - pixels) / 2).square().mean(dim=(1, 2, 3)))).mean().item()
 
     def validate(model: AutoencoderKL) -> dict[str, float]:
         metrics = {"psnr": psnr(model, validation.images[:32])}
@@ -102,8 +108,9 @@ def train(
             metrics["psnr_photos"] = psnr(model, photos.validation[:: max(1, len(photos.validation) // 64)])
         return metrics
 
-    averaged = fit(vae, compute_losses, validate, schedule, run, resume=resume)
-    if not start:  # a UNet that goes on from there knows the scale
+    averaged = fit(vae, compute_losses, validate, schedule, run, resume=resume, hardware=hardware)
+    # With `start` the scale stays: a UNet may have been trained with it.
+    if not start:
         seen = validation.images[:64]
         if photos:
             seen = np.concatenate([seen, photos.validation[:64]])

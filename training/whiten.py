@@ -1,11 +1,11 @@
 """Latents of equal rank: a diffusion model's VAE and UNet, rewritten so that no direction of the latents is faint.
 
-    python -m training.whiten FOLDER OUTPUT [--scenes 8000] [--pictures FOLDER] [--runs runs]
+    python -m training.whiten FOLDER OUTPUT [--scenes 8000] [--images FOLDER] [--runs runs]
 
-A VAE may hide what matters, such as colours, where its latents hardly vary: the first noise drowns it, and a UNet never
-learns of it. As whitening is linear, the 1×1 convolutions on both sides of the latents take it up, and pictures decode
-as before. The UNet begins with its first and last convolution changed to match, and with no weight for latent channels
-that it does not know: a start (`unet --start OUTPUT`), no finished model.
+A VAE may keep what matters, such as colours, in directions in which its latents hardly vary: little noise drowns them,
+and a UNet never learns them. As whitening is linear, the 1×1 convolutions on both sides of the latents can do it, and
+images decode as before. The UNet's first and last convolution are changed to match, with weights of zero for latent
+channels that it does not have: a start for `unet --start OUTPUT`, no finished model.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from training.photos import squares
 from training.vae import to_model_range
 from training.widen import widened_unet
 
-FAINTEST = 0.02  # variance relative to the mean one; directions below are not raised to the others, being mostly noise
-PICTURES = 256  # that the statistics are of
+# Variance relative to the mean one; fainter directions are mostly noise and are not raised to the others.
+FAINTEST = 0.02
+# Images that the statistics are computed from.
+IMAGES = 256
 
 
 @torch.no_grad()
@@ -72,7 +74,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="a diffusers folder with vae/ and unet/")
     parser.add_argument("output", type=Path, help="a new folder, for what the other one holds")
     parser.add_argument("--scenes", type=int, default=8000, help="as for the trainers: how many are in the cache")
-    parser.add_argument("--pictures", type=Path, help="as for the trainers: a folder with captions.csv")
+    parser.add_argument("--images", type=Path, help="as for the trainers: a folder with captions.csv")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="as for the trainers: holds the cache")
     arguments = parser.parse_args()
     for part in ("vae", "unet"):
@@ -82,12 +84,12 @@ def main() -> None:
             )
     if arguments.output.exists():
         parser.error(f"{arguments.output} is there already: expected the name of a new folder")
-    if arguments.pictures and not arguments.pictures.is_dir():
-        parser.error(f"--pictures {arguments.pictures}: expected a folder with captions.csv")
-    images = scene_cache(arguments.runs / "cache", TRAIN_SEEDS.start, arguments.scenes).images[:PICTURES]
-    if arguments.pictures:
-        photos = squares(arguments.runs / "cache" / "squares", arguments.pictures, arguments.scenes)
-        images = np.concatenate([images[: PICTURES // 2], photos.images[: PICTURES // 2]])
+    if arguments.images and not arguments.images.is_dir():
+        parser.error(f"--images {arguments.images}: expected a folder with captions.csv")
+    images = scene_cache(arguments.runs / "cache", TRAIN_SEEDS.start, arguments.scenes).images[:IMAGES]
+    if arguments.images:
+        photos = squares(arguments.runs / "cache" / "squares", arguments.images, arguments.scenes)
+        images = np.concatenate([images[: IMAGES // 2], photos.images[: IMAGES // 2]])
 
     shutil.copytree(arguments.folder, arguments.output)
     vae = AutoencoderKL.from_pretrained(arguments.folder / "vae", torch_dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""More latent channels for trained weights: what they know of the old channels stays, the new ones begin at nothing."""
+"""More latent channels for trained weights: the old channels keep their weights, the new ones begin at zero."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
-_CERTAIN = -6.0  # log variance that the new channels begin with: little noise, so that they are of use at once
+# Log variance that the new channels begin with: little noise, so that they are of use at once.
+_CERTAIN = -6.0
 
 
 @torch.no_grad()
@@ -33,7 +34,7 @@ def widened_vae(vae: AutoencoderKL, channels: int) -> AutoencoderKL:
 
 @torch.no_grad()
 def widened_unet(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
-    """A UNet of so many latent channels that says of the old ones what it said, and of the new ones 0 at first.
+    """A UNet of so many latent channels that predicts the old ones as before, and 0 for the new ones at first.
 
     ValueError for fewer than it has.
     """

@@ -97,7 +97,7 @@ def test_regions_get_names_that_are_true_of_them_and_wrong_ones_that_are_of_none
     wholes = 0
     for seed in range(20):
         regions = name_regions(CROPS, 2, np.random.default_rng(seed))
-        assert regions.pictures.tolist() == [0, 0, 1]
+        assert regions.crops.tolist() == [0, 0, 1]
         assert regions.weights.sum(dim=1).tolist() == pytest.approx([1, 1, 1])
         inside = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 1, 0]]).bool()
         assert not regions.weights[~inside].any()

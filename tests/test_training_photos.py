@@ -1,4 +1,4 @@
-"""Training on a folder of pictures: what is read and left out, what tags teach, and a step from end to end."""
+"""Training on a folder of images: what is read and left out, what tags teach, and a step from end to end."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ovseg import OpenVocabSegmenter, OvsegConfig
 from ovseg.backbone import load_backbone
 from training import photo_clip, photo_start
 from training.data import scene_cache
-from training.photo_tags import Words, expected_places, tag_losses
+from training.photo_tags import TagVocabulary, expected_places, tag_losses
 from training.photos import feature_cache, read_photos, scene_photos, squares
 
 VISION = {"timm_model_name": "test_efficientnet", "timm_pool": "avg", "timm_proj": None, "image_size": 64}
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """24 noise pictures in two sources; streets are tagged in full and have label maps."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory):
+    """24 noise images in two sources; streets are tagged in full and have label maps."""
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     rows = []
     for source, tags in (("streets", "road;building;sky;tree"), ("pets", "cat")):
@@ -58,8 +58,8 @@ def start(tmp_path_factory):
     return folder
 
 
-def test_every_tenth_picture_with_a_label_map_is_left_out(pictures):
-    photos = read_photos(pictures)
+def test_every_tenth_image_with_a_label_map_is_left_out(images):
+    photos = read_photos(images)
     names = [f"{photo.source}/{photo.path.stem}" for photo in photos]
     assert len(photos) == 22 and names == sorted(names)
     assert {"images/streets/00", "images/streets/10"}.isdisjoint(names)
@@ -74,7 +74,7 @@ def test_a_folder_without_its_table_is_refused(tmp_path):
         read_photos(tmp_path)
 
 
-def test_features_are_computed_once_and_only_used_for_their_pictures(pictures, tmp_path):
+def test_features_are_computed_once_and_only_used_for_their_images(images, tmp_path):
     calls = []
 
     def encode(rgb):
@@ -82,40 +82,40 @@ def test_features_are_computed_once_and_only_used_for_their_pictures(pictures, t
         places = (rgb.shape[0] // 8) * (rgb.shape[1] // 8)
         return np.full((places, 3), len(calls), np.float16), np.zeros((places, 2), np.int16), np.ones((places, 2))
 
-    photos = read_photos(pictures)[:3]
+    photos = read_photos(images)[:3]
     for _ in range(2):
         cache = feature_cache(tmp_path, photos, 24, 8, encode)
     assert calls == [(24, 40, 3)] * 3 and cache.grids == [(3, 5)] * 3
     assert (cache.features[cache.starts[1] : cache.starts[2]] == 2).all()
-    with pytest.raises(ValueError, match="holds features of other pictures"):
+    with pytest.raises(ValueError, match="holds features of other images"):
         feature_cache(tmp_path, photos[:2], 24, 8, encode)
 
 
-def test_squares_are_cut_from_the_middle_once_and_only_used_for_their_pictures(pictures, tmp_path):
-    made = squares(tmp_path, pictures, 5)
+def test_squares_are_cut_from_the_middle_once_and_only_used_for_their_images(images, tmp_path):
+    made = squares(tmp_path, images, 5)
     assert made.images.shape == (5, 256, 256, 3) and made.validation.shape == (1, 256, 256, 3)
     assert len(made.texts) == 5 and all("photo" in text for text in made.texts)
-    first = np.asarray(Image.open(read_photos(pictures)[0].path).crop((15, 0, 55, 40)).resize((256, 256), 3))
+    first = np.asarray(Image.open(read_photos(images)[0].path).crop((15, 0, 55, 40)).resize((256, 256), 3))
     inner = slice(16, -16)  # at the border the filter sees what was cut off
     np.testing.assert_array_equal(made.validation[0][inner, inner], first[inner, inner])
     cut = made.crop(2, 64, 32, np.random.default_rng(0))
     assert cut.shape == (32, 32, 3)
     changed = (tmp_path / "images.npy").stat().st_mtime_ns
-    squares(tmp_path, pictures, 5)
+    squares(tmp_path, images, 5)
     assert (tmp_path / "images.npy").stat().st_mtime_ns == changed
-    with pytest.raises(ValueError, match="holds squares of other pictures"):
-        squares(tmp_path, pictures, 4)
+    with pytest.raises(ValueError, match="holds squares of other images"):
+        squares(tmp_path, images, 4)
 
 
-def test_a_photograph_is_enlarged_twice_at_most_and_a_part_of_a_scene_three_times(pictures, scenes, tmp_path):
+def test_a_photograph_is_enlarged_twice_at_most_and_a_part_of_a_scene_three_times(images, scenes, tmp_path):
     def encode(rgb):
         places = (rgb.shape[0] // 8) * (rgb.shape[1] // 8)
         return np.zeros((places, 3), np.float16), np.zeros((places, 2), np.int16), np.ones((places, 2), np.float16)
 
-    photo, part = read_photos(pictures)[0], scene_photos(tmp_path / "parts", scenes)[0]  # 40 x 70 px, a square
+    photo, part = read_photos(images)[0], scene_photos(tmp_path / "parts", scenes)[0]  # 40 x 70 px, a square
     cache = feature_cache(tmp_path / "free", [photo, part], 448, 8, encode)
-    with Image.open(part.path) as picture:
-        side = round(3 * picture.width / 8)
+    with Image.open(part.path) as image:
+        side = round(3 * image.width / 8)
     assert cache.grids == [(10, 18), (side, side)]
     assert feature_cache(tmp_path / "bound", [photo, part], 48, 8, encode).grids == [(6, 10), (side, side)]
 
@@ -129,9 +129,9 @@ def test_parts_of_scenes_are_tagged_with_what_they_show(scenes, tmp_path):
         assert set(photo.names) <= set(scenes.names[index])
         kind_of = dict(zip(scenes.names[index], scenes.kinds[index], strict=True))
         assert tuple(dict.fromkeys(kind_of[name] for name in photo.names)) == photo.tags
-        with Image.open(photo.path) as picture:
-            assert picture.width == picture.height >= 56
-            part = np.asarray(picture)
+        with Image.open(photo.path) as image:
+            assert image.width == image.height >= 56
+            part = np.asarray(image)
         assert cv2.matchTemplate(scenes.images[index], part, cv2.TM_SQDIFF).min() < 0.01 * part.size  # it is there
 
 
@@ -145,8 +145,8 @@ def test_the_shares_of_tags_stay_in_their_bounds():
     torch.testing.assert_close(free, beliefs.softmax(1))
 
 
-def test_tags_alone_find_the_places_of_what_is_in_several_pictures():
-    """Three kinds of places, each pure; pictures show two of them: only their tags tell which is which."""
+def test_tags_alone_find_the_places_of_what_is_in_several_images():
+    """Three kinds of places, each pure; images show two of them: only their tags tell which is which."""
     kinds = torch.eye(3)
     head = torch.nn.Linear(3, 3)
     torch.nn.init.normal_(head.weight, std=0.1, generator=torch.Generator().manual_seed(1))
@@ -158,55 +158,61 @@ def test_tags_alone_find_the_places_of_what_is_in_several_pictures():
         for pair in shown:
             places = kinds[[pair[0]] * 12 + [pair[1]] * 8]
             logs = head(places).log_softmax(1)[:, list(pair)]
-            losses.append(tag_losses(logs, rows, [f"kind {i}" for i in pair], [], tells_all=True)[0])
+            losses.append(tag_losses(logs, rows, [f"kind {i}" for i in pair], [], exhaustive=True)[0])
         optimizer.zero_grad()
         torch.stack(losses).sum().backward()
         optimizer.step()
     assert head(kinds).argmax(1).tolist() == [0, 1, 2]
 
 
-def test_words_that_a_picture_does_not_show(pictures, start):
-    photos = read_photos(pictures)
-    words = Words(photos, load_backbone(OvsegConfig(model=f"local-dir:{start}")))
-    assert words.telling == {"images/streets"}
+def test_labels_that_an_image_does_not_show(images, start):
+    photos = read_photos(images)
+    vocabulary = TagVocabulary(photos, load_backbone(OvsegConfig(model=f"local-dir:{start}")))
+    assert vocabulary.exhaustive == {"images/streets"}
     pet, street = photos[0], photos[-1]
     rng = np.random.default_rng(0)
-    tags, beside = words.wanted(pet, rng)
-    assert tags == ["cat"] and "sofa" in beside and "cat" not in beside
-    assert words.wanted(street, rng) == (["road", "building", "sky", "tree"], [])
-    words.embeddings = torch.eye(len(words.words))  # no two words are near in meaning
-    cat, sky, kitten = (words.index[word] for word in ("cat", "sky", "kitten"))
-    assert not words.absent(pet)[[cat, sky, kitten]].any()  # the sky may be anywhere
-    absent = words.absent(street)
-    assert not absent[[words.index[tag] for tag in street.tags]].any()
+    tags, companions = vocabulary.draw_positives(pet, rng)
+    assert tags == ["cat"] and "sofa" in companions and "cat" not in companions
+    assert vocabulary.draw_positives(street, rng) == (["road", "building", "sky", "tree"], [])
+    vocabulary.embeddings = torch.eye(len(vocabulary.labels))  # no two labels are near in meaning
+    cat, sky, kitten = (vocabulary.index[word] for word in ("cat", "sky", "kitten"))
+    assert not vocabulary.negatives(pet)[[cat, sky, kitten]].any()  # the sky may be anywhere
+    negatives = vocabulary.negatives(street)
+    assert not negatives[[vocabulary.index[tag] for tag in street.tags]].any()
 
 
-def test_scenes_tell_all_and_are_told_apart_by_full_names(pictures, scenes, start, tmp_path):
+def test_scenes_are_exhaustively_tagged_and_told_apart_by_full_names(images, scenes, start, tmp_path):
     parts = scene_photos(tmp_path, scenes)
-    photos = [*read_photos(pictures), *parts]
-    words = Words(photos, load_backbone(OvsegConfig(model=f"local-dir:{start}")))
-    words.embeddings = torch.eye(len(words.words))
-    assert "scenes" in words.telling
+    photos = [*read_photos(images), *parts]
+    vocabulary = TagVocabulary(photos, load_backbone(OvsegConfig(model=f"local-dir:{start}")))
+    vocabulary.embeddings = torch.eye(len(vocabulary.labels))
+    assert "scenes" in vocabulary.exhaustive
     rng = np.random.default_rng(0)
     part = max(parts, key=lambda photo: len(photo.names))
-    said = {tuple(words.wanted(part, rng)[0]) for _ in range(40)}
+    said = {tuple(vocabulary.draw_positives(part, rng)[0]) for _ in range(40)}
     assert said == {part.tags, part.names}
-    absent = words.absent(part)
-    own = [words.index[word] for word in (*part.tags, *part.names)]
-    others = [words.index[name] for photo in parts for name in photo.names if name not in (*part.names, *part.tags)]
-    assert not absent[own].any() and absent[others].all()
-    assert not words.absent(photos[0])[[words.index[name] for name in words.names]].any()  # photographs may show them
-    assert {words.words[i] for i in words.rivals(part, part.names, rng)} > set(words.names)
-    assert set(words.names).isdisjoint(words.words[i] for i in words.rivals(part, part.tags, rng))
+    negatives = vocabulary.negatives(part)
+    own = [vocabulary.index[word] for word in (*part.tags, *part.names)]
+    others = [
+        vocabulary.index[name] for photo in parts for name in photo.names if name not in (*part.names, *part.tags)
+    ]
+    assert not negatives[own].any() and negatives[others].all()
+    assert not vocabulary.negatives(photos[0])[
+        [vocabulary.index[name] for name in vocabulary.full_names]
+    ].any()  # photographs may show them
+    assert {vocabulary.labels[i] for i in vocabulary.hard_negatives(part, part.names, rng)} > set(vocabulary.full_names)
+    assert set(vocabulary.full_names).isdisjoint(
+        vocabulary.labels[i] for i in vocabulary.hard_negatives(part, part.tags, rng)
+    )
 
 
-def test_a_kitchen_has_no_sky(pictures, start):
-    kitchen = replace(read_photos(pictures)[0], tags=("kitchen",))
-    words = Words([*read_photos(pictures), kitchen], load_backbone(OvsegConfig(model=f"local-dir:{start}")))
-    sky, oven = words.index["sky"], words.index["oven"]
-    absent = words.absent(kitchen)
-    assert absent[sky] and not absent[oven]
-    assert sky in words.rivals(kitchen, kitchen.tags, np.random.default_rng(0))
+def test_a_kitchen_has_no_sky(images, start):
+    kitchen = replace(read_photos(images)[0], tags=("kitchen",))
+    vocabulary = TagVocabulary([*read_photos(images), kitchen], load_backbone(OvsegConfig(model=f"local-dir:{start}")))
+    sky, oven = vocabulary.index["sky"], vocabulary.index["oven"]
+    negatives = vocabulary.negatives(kitchen)
+    assert negatives[sky] and not negatives[oven]
+    assert sky in vocabulary.hard_negatives(kitchen, kitchen.tags, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
@@ -215,19 +221,19 @@ def test_a_kitchen_has_no_sky(pictures, start):
 def test_what_is_only_beside_may_be_the_ground_or_the_ceiling_but_no_sky_is_looked_for_above(word, top, bottom):
     rows = torch.tensor([0.0, 1.0])
     logs = torch.full((2, 2), 0.5).log()  # both words fit both places
-    shares = tag_losses(logs, rows, ["cat"], [word], tells_all=False, lift=3.0)[2]
+    shares = tag_losses(logs, rows, ["cat"], [word], exhaustive=False, lift=3.0)[2]
     torch.testing.assert_close(shares, torch.tensor([top, bottom]), atol=0.05, rtol=0)
 
 
-def train(pictures, start, folder, resume=False, scenes=None):
+def train(images, start, folder, resume=False, scenes=None):
     schedule = replace(photo_clip.SCHEDULE, minutes=1e-6, learning_rate=0.01, warmup_steps=1)
     run, weights = folder / "photo-clip", folder / "weights"
-    photo_clip.train(pictures, schedule, run, weights, start=start, resume=resume, size=64, scenes=scenes)
+    photo_clip.train(images, schedule, run, weights, start=start, resume=resume, size=64, scenes=scenes)
 
 
-def test_a_step_of_training_gives_a_model_that_segments(pictures, scenes, start, tmp_path, monkeypatch):
+def test_a_step_of_training_gives_a_model_that_segments(images, scenes, start, tmp_path, monkeypatch):
     monkeypatch.setattr(photo_clip, "BATCH", 4)
-    train(pictures, start, tmp_path, scenes=scenes)
+    train(images, start, tmp_path, scenes=scenes)
     (row,) = csv.DictReader((tmp_path / "photo-clip/log.csv").open())
     assert row["step"] == "1" and all(float(value) == float(value) for value in row.values())
     trained = tmp_path / "weights/photo"
@@ -240,10 +246,10 @@ def test_a_step_of_training_gives_a_model_that_segments(pictures, scenes, start,
     assert coarse.label_map.shape == (40, 70)
 
 
-def test_only_an_efficientnet_can_be_trained(pictures, tmp_path):
+def test_only_an_efficientnet_can_be_trained(images, tmp_path):
     save_with_bert(tmp_path / "start", VISION | {"timm_model_name": "test_convnext", "timm_proj": "linear"})
     with pytest.raises(ValueError, match="has no conv_head, expected one of timm's EfficientNets"):
-        train(pictures, tmp_path / "start", tmp_path)
+        train(images, tmp_path / "start", tmp_path)
 
 
 def test_the_start_is_the_two_towers_with_centred_words(tmp_path, monkeypatch):

@@ -25,11 +25,26 @@ from training.widen import widened_unet, widened_vae
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_batches():
+    """A few images a step: what is trained here need not be good."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, count in (
+            (vae, "BATCH", 2),
+            (clip, "BATCH", 8),
+            (unet, "BATCH", 2),
+            (unet, "PHOTOS", 1),
+            (unet, "PARTS", 2),
+        ):
+            patch.setattr(module, name, count)
+        yield
+
+
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """40 scenes to train on and 100 to validate."""
+    """16 scenes to train on and 6 to validate."""
     folder = tmp_path_factory.mktemp("cache")
-    return scene_cache(folder, TRAIN_SEEDS.start, 40), scene_cache(folder, VALIDATION_SEEDS.start, 100)
+    return scene_cache(folder, TRAIN_SEEDS.start, 16), scene_cache(folder, VALIDATION_SEEDS.start, 6)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +66,8 @@ def train(trainer, scenes, folder, **options):
 def test_the_folders_load_where_they_are_used(runs):
     pipeline = StableDiffusionPipeline.from_pretrained(runs / "weights/sd", torch_dtype=torch.float32)
     assert pipeline.vae.config.scaling_factor > 0
-    picture = pipeline("a red boat", num_inference_steps=2, height=256, width=256, output_type="np").images
-    assert picture.shape == (1, 256, 256, 3)
+    image = pipeline("a red boat", num_inference_steps=2, height=256, width=256, output_type="np").images
+    assert image.shape == (1, 256, 256, 3)
     model, _ = open_clip.create_model_from_pretrained(f"local-dir:{runs}/weights/clip")
     tokens = open_clip.get_tokenizer(f"local-dir:{runs}/weights/clip")(["a red boat"])
     assert model.encode_text(tokens).shape == (1, 128)
@@ -164,7 +179,7 @@ def test_whitened_latents_have_no_faint_direction_and_mean_what_they_meant(scene
     torch.testing.assert_close(white.var, doubts[:, None, None].expand_as(white.var[0]).expand_as(white.var))
 
 
-def test_latents_are_kept_for_their_vae_and_their_pictures_alone(scenes, runs, tmp_path):
+def test_latents_are_kept_for_their_vae_and_their_images_alone(scenes, runs, tmp_path):
     model = AutoencoderKL.from_pretrained(runs / "weights/sd/vae", torch_dtype=torch.float32)
     images = scenes[1].images
     for count, made in enumerate((images[:2], images[2:4]), start=1):
@@ -182,8 +197,8 @@ def test_latents_are_kept_for_their_vae_and_their_pictures_alone(scenes, runs, t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["clip", "--pictures", "."], "--pictures is not for clip"),
-        (["vae", "--pictures", "nowhere"], "--pictures nowhere: expected a folder"),
+        (["clip", "--images", "."], "--images is not for clip"),
+        (["vae", "--images", "nowhere"], "--images nowhere: expected a folder"),
         (["vae", "--decoder-only"], "--decoder-only is for vae with --start"),
         (["unet", "--decoder-only", "--start", "."], "--decoder-only is for vae with --start"),
         (["vae", "--latent-channels", "8", "--decoder-only", "--start", "."], "--latent-channels changes the latents"),
@@ -204,7 +219,7 @@ def test_whitening_is_refused_without_a_folder_of_both_models_and_a_new_name(run
     for arguments, message in (
         ([str(tmp_path), "new"], "has no vae/config.json"),
         ([both, both], "is there already: expected the name of a new folder"),
-        ([both, "new", "--pictures", "nowhere"], "--pictures nowhere: expected a folder"),
+        ([both, "new", "--images", "nowhere"], "--images nowhere: expected a folder"),
     ):
         monkeypatch.setattr("sys.argv", ["training.whiten", *arguments])
         with pytest.raises(SystemExit):

@@ -1,0 +1,49 @@
+"""What the files about the project say of it: the dependency bounds and the citation."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+# They judge the code and do not run it, and they give other answers in other versions.
+NOT_RUN = {"ruff", "mypy", "types-PyYAML"}
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_the_lowest_versions_are_the_lower_bounds(project):
+    """Of every dependency, and of nothing else."""
+    pins = {}
+    for line in (ROOT / "tests/lowest.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            name, _, version = line.partition("==")
+            pins[name] = Version(version)
+    requirements = [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["dev"]]
+    requirements = [requirement for requirement in requirements if requirement.name not in NOT_RUN]
+    assert [requirement.name for requirement in requirements] == list(pins)
+    for requirement in requirements:
+        (bound,) = (Version(part.version) for part in requirement.specifier if part.operator == ">=")
+        pin = pins[requirement.name]
+        assert pin in requirement.specifier and pin.release[: len(bound.release)] == bound.release, requirement
+
+
+def test_the_citation_is_of_this_version(project):
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {key: citation[key] for key in ("version", "license")} == {
+        key: project[key] for key in ("version", "license")
+    }
+    assert [author["name"] for author in citation["authors"]] == [author["name"] for author in project["authors"]]
