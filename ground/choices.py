@@ -15,6 +15,9 @@ class Choice(str, Enum):
     def __str__(self) -> str:
         return str(self.value)
 
+    def __repr__(self) -> str:
+        return repr(self.value)
+
     @classmethod
     def values(cls) -> tuple[str, ...]:
         """The plain texts of all members, in the order of definition."""
