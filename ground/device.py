@@ -1,4 +1,4 @@
-"""Where a model runs and in which precision: the user's words → torch's, with "auto" resolved."""
+"""Where a model runs and in which precision: the user's names → torch's, with "auto" resolved."""
 
 from __future__ import annotations
 

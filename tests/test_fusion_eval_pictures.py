@@ -28,7 +28,7 @@ def root(tmp_path):
 
 def test_background_and_255_are_unknown_and_the_classes_are_the_regions(root):
     data = open_dataset("pictures", str(root))
-    assert (data.words, data.count) == (("road", "sky"), 12)
+    assert (data.labels, data.count) == (("road", "sky"), 12)
     sample = next(data.samples())
     assert sample.truth.tolist() == [[-1, 1, 1], [2, -1, 2]]
     assert sample.regions.tolist() == [[-1, 0, 0], [1, -1, 1]]

@@ -126,7 +126,7 @@ def test_toy_scenes_have_words_and_regions():
     toyworld = pytest.importorskip("toyworld")
     data = open_dataset("toy", "1000000:1000005", limit=2)
     samples = list(data.samples())
-    assert (data.words, data.count, len(samples)) == (tuple(toyworld.KINDS), 2, 2)
+    assert (data.labels, data.count, len(samples)) == (tuple(toyworld.KINDS), 2, 2)
     scene = toyworld.scene(1000001)
     np.testing.assert_array_equal(samples[1].image, scene.image)
     for region, kind in enumerate(scene.kinds):

@@ -1,4 +1,4 @@
-"""Pictures with their truth: the name of a data set and its root → words to look for, and samples one at a time."""
+"""Images with their truth: the name of a data set and its root → labels to look for, and samples one at a time."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from fusion.runs.inputs import SUFFIXES
 from ground.images import read_image
 
 _BLANK = 255  # in the label maps of `pictures`: nobody said what is there
-_NO_WORD = "background"  # their class of everything that nobody named: it is not looked for
+_NO_LABEL = "background"  # their class of everything that nobody named: it is not looked for
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A picture (H, W) and what is true about it; pixels that are metrics.UNKNOWN in both maps count nowhere."""
+    """An image (H, W) and what is true about it; pixels that are metrics.UNKNOWN in both maps count nowhere."""
 
     image: NDArray[np.uint8]  # (H, W, 3) RGB
-    truth: NDArray[np.int32]  # (H, W): i = the data set's words[i - 1]; 0 = none of them
-    regions: NDArray[np.int32]  # (H, W): id of the object or surface, from 0; two of one word may be two regions
+    truth: NDArray[np.int32]  # (H, W): i = the data set's labels[i - 1]; 0 = none of them
+    regions: NDArray[np.int32]  # (H, W): id of the object or surface, from 0; two of one label may be two regions
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Words and samples."""
+    """Labels and samples."""
 
-    words: tuple[str, ...]  # all classes, looked for at once in every picture
+    labels: tuple[str, ...]  # all classes, looked for at once in every image
     count: int  # number of samples
     samples: Callable[[], Iterator[Sample]]
 
@@ -69,7 +69,7 @@ def _pictures(root: str, limit: int | None) -> Dataset:
     """Photographs with label maps; `root` is "FOLDER", or "FOLDER:FIRST:END:STEP" for a slice of it as in Python.
 
     FOLDER holds names.txt (a class a line, in the order of the indices) and label maps: 8-bit PNGs of class indices,
-    255 where nothing is known. The pictures have the same names, but for the suffix, in the folder whose path has
+    255 where nothing is known. The images have the same names, but for the suffix, in the folder whose path has
     `images` in place of the last `labels`: DIR/labels and DIR/images, or DIR/labels/SOURCE and DIR/images/SOURCE.
     A class `background` is unknown too. Label maps tell no objects apart: regions are the classes.
     """
@@ -85,33 +85,33 @@ def _pictures(root: str, limit: int | None) -> Dataset:
         raise ValueError(f"root is {root!r}, expected a step from 1")
     last = len(labels.parts) - 1 - labels.parts[::-1].index("labels")
     folder = Path(*labels.parts[:last], "images", *labels.parts[last + 1 :])
-    pictures = {path.stem: path for path in sorted(folder.glob("*")) if path.suffix.lower() in SUFFIXES}
+    images = {path.stem: path for path in sorted(folder.glob("*")) if path.suffix.lower() in SUFFIXES}
     maps = sorted(labels.glob("*.png"))
-    missing = [path.name for path in maps if path.stem not in pictures]
+    missing = [path.name for path in maps if path.stem not in images]
     if missing or not maps:
-        raise ValueError(f"no pictures in {folder} for {', '.join(missing[:3]) or f'a label map in {labels}'}")
+        raise ValueError(f"no images in {folder} for {', '.join(missing[:3]) or f'a label map in {labels}'}")
     maps = maps[slice(*bounds) if bounds else slice(None)][:limit]
     names = (labels / "names.txt").read_text(encoding="utf-8").split("\n")
     names = [name.strip() for name in names if name.strip()]
-    words = tuple(name for name in names if name != _NO_WORD)
+    named = tuple(name for name in names if name != _NO_LABEL)
     ids = np.full(256, -2, np.int32)  # -2: no such class
-    ids[: len(names)] = [UNKNOWN if name == _NO_WORD else words.index(name) + 1 for name in names]
+    ids[: len(names)] = [UNKNOWN if name == _NO_LABEL else named.index(name) + 1 for name in names]
     ids[_BLANK] = UNKNOWN
 
     def samples() -> Iterator[Sample]:
         for path in maps:
-            image = read_image(pictures[path.stem])
+            image = read_image(images[path.stem])
             with Image.open(path) as label_map:
                 indices = np.asarray(label_map)
             if indices.dtype != np.uint8 or indices.shape != image.shape[:2]:
                 found = f"{indices.shape} {indices.dtype}"
-                raise ValueError(f"{path} is {found}, expected 8-bit indices of its picture's size {image.shape[:2]}")
+                raise ValueError(f"{path} is {found}, expected 8-bit indices of its image's size {image.shape[:2]}")
             truth = ids[indices]
             if truth.min() < UNKNOWN:
                 raise ValueError(f"{path} has the class {indices[truth < UNKNOWN][0]}, expected below {len(names)}")
             yield Sample(image, truth, np.where(truth > 0, truth - 1, UNKNOWN))
 
-    return Dataset(words, len(maps), samples)
+    return Dataset(named, len(maps), samples)
 
 
 DATASETS: dict[str, Callable[[str, int | None], Dataset]] = {"toy": _toy, "pictures": _pictures}

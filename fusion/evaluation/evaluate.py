@@ -1,8 +1,8 @@
 """Quality tables: a data set with its truth, mask sources, CLIP variants and fusion rules → one row per combination.
 
-Protocols (method notes, section 4): `open`: the data set's words in, mIoU of the labelled maps out, from one
-confusion matrix over all pictures. `bound`: every mask takes the true region that has most of its pixels;
-mean over pictures of the mIoU of their regions, which is the quality of the masks alone.
+Protocols: `open`: the data set's labels in, mIoU of the labelled maps out, from one
+confusion matrix over all images. `bound`: every mask takes the true region that has most of its pixels;
+mean over images of the mIoU of their regions, which is the quality of the masks alone.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Row:
     clip: str | None  # variant of dense CLIP
     fuse: str | None  # fusion rule
     speed: str | None  # how the diffusion model was run
-    miou: float | None  # 0..1, over all pixels of all pictures
-    pixel_accuracy: float  # 0..1, open: over all pixels of all pictures; bound: mean over pictures
-    boundary_f2: float  # 0..1, mean over pictures, at 2 px
-    boundary_f5: float  # 0..1, mean over pictures, at 5 px
-    bound_miou: float | None  # 0..1, mean over pictures
-    seconds_per_image: float  # of this row's own steps; the words are encoded once for all pictures and not counted
+    miou: float | None  # 0..1, over all pixels of all images
+    pixel_accuracy: float  # 0..1, open: over all pixels of all images; bound: mean over images
+    boundary_f2: float  # 0..1, mean over images, at 2 px
+    boundary_f5: float  # 0..1, mean over images, at 5 px
+    bound_miou: float | None  # 0..1, mean over images
+    seconds_per_image: float  # of this row's own steps; the labels are encoded once for all images and not counted
     peak_memory_mb: float | None  # highest of this row's own steps, see `measure.measured`
 
 
@@ -62,7 +62,7 @@ class _Key:
 
 @dataclass(frozen=True)
 class _Score:
-    """One picture of one row."""
+    """One image of one row."""
 
     confusion: NDArray[np.int64]  # (N, N) truth by prediction
     boundary: tuple[float, ...]  # one per TOLERANCES
@@ -81,19 +81,19 @@ def evaluate(
     rules: Sequence[str] = (),
     seed: int = 0,
 ) -> Iterator[list[Row]]:
-    """Measure all combinations; after every picture, yields the rows of all pictures so far.
+    """Measure all combinations; after every image, yields the rows of all images so far.
 
     `makers` has what makes the masks of each of the `sources` but "none" (see `mask_maker`), `clips` a
     segmenter per variant; it may be empty if only the bound of real masks is asked for (`needs_clip`).
     `rules`, if there are any, take the place of `fusion.fuse`; "none" knows one alone (`for_masks`). What several
-    rows share is run once per picture, and its time and memory count in each of them.
+    rows share is run once per image, and its time and memory count in each of them.
     """
     keys = _keys(protocols, sources, tuple(clips), tuple(rules) or (fusion.fuse,))
-    words = {clip: segmenter.encode_labels(dataset.words) for clip, segmenter in clips.items()}
+    encoded = {clip: segmenter.encode_labels(dataset.labels) for clip, segmenter in clips.items()}
     scores: dict[_Key, list[_Score]] = {key: [] for key in keys}
     for sample in dataset.samples():
         coarse: dict[str | None, Measured[CoarseMap]] = {
-            clip: measured(partial(segmenter.segment, sample.image, dataset.words, text_embeddings=words[clip]))
+            clip: measured(partial(segmenter.segment, sample.image, dataset.labels, text_embeddings=encoded[clip]))
             for clip, segmenter in clips.items()
         }
         masks = {source: measured(partial(make, sample.image, seed)) for source, make in makers.items()}
@@ -108,7 +108,7 @@ def evaluate(
                 rule = replace(fusion, fuse=key.fuse or fusion.fuse)
                 fused = measured(partial(fuse, made.value, coarse[key.clip].value, rule))
                 costs.append(fused)
-                score = _score(sample.truth, fused.value.label_map, len(dataset.words) + 1, costs)
+                score = _score(sample.truth, fused.value.label_map, len(dataset.labels) + 1, costs)
             else:
                 best = majority_regions(made.value.label_map, sample.regions)
                 score = _score(sample.regions, best, max(int(sample.regions.max()), 0) + 1, costs)
@@ -146,7 +146,7 @@ def _score(
 
 
 def _row(key: _Key, scores: Sequence[_Score]) -> Row:
-    if key.protocol == "open":  # classes are the same in all pictures: one matrix over all pixels
+    if key.protocol == "open":  # classes are the same in all images: one matrix over all pixels
         total = np.sum([score.confusion for score in scores], axis=0)
         miou, bound, accuracy = mean_iou(total), None, pixel_accuracy(total)
     else:

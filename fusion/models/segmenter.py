@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Segmenter:
-    """Labelled segmentation by words: masks of a frozen diffusion model, named by dense CLIP."""
+    """Labelled segmentation by any labels: masks of a frozen diffusion model, named by dense CLIP."""
 
     def __init__(
         self, preset: Preset, ovseg: OpenVocabSegmenter, emerdiff: EmerDiff | None, masks: str = "emerdiff"

@@ -30,7 +30,7 @@ MAX_STEM = 200  # bytes of an output's name without its suffix
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A picture on disk and what its outputs are called."""
+    """An image on disk and what its outputs are called."""
 
     path: Path  # absolute
     name: str  # stem of its outputs, unique in the output folder
@@ -121,7 +121,7 @@ def _expand(given: Path) -> list[Path]:
     """The files that an input stands for."""
     if given.is_dir():
         walked = [Path(parent, file) for parent, _, files in os.walk(given) for file in files]
-        return sorted(path for path in walked if _is_picture(path.relative_to(given)))
+        return sorted(path for path in walked if _is_image(path.relative_to(given)))
     if given.exists():
         return [given]
     matches = [Path(match) for match in sorted(glob.glob(str(given), recursive=True))]
@@ -131,7 +131,7 @@ def _expand(given: Path) -> list[Path]:
     return [file for match in matches for file in _expand(match)]
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     """Has an image's suffix and no hidden part; `path` is relative to the folder it was found in."""
     return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 

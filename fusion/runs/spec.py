@@ -46,11 +46,11 @@ class RunSpec:
         source = MaskSource.of(masks, "masks")
         if source == MaskSource.NONE and not labels:
             raise ValueError("masks is 'none', which is CLIP alone, and there are no labels for it")
-        words = as_labels(labels, background) if labels else ()
+        named = as_labels(labels, background) if labels else ()
         values: dict[str, Any] = {
             "preset": preset if isinstance(preset, Preset) else load_preset(preset),
-            "labels": words[: len(labels)],
-            "background": words[len(labels) :],
+            "labels": named[: len(labels)],
+            "background": named[len(labels) :],
             "masks": source,
             "segmentation": SegmentationStyle.of(segmentation, "segmentation"),
             "seed": seed,
