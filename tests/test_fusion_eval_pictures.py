@@ -58,7 +58,7 @@ def test_a_plain_folder_with_images_and_labels_works_as_well(root, tmp_path):
     ("change", "message"),
     [
         (lambda root: (root / "names.txt").unlink(), r"expected a folder of label maps with a names.txt"),
-        (lambda root: next(root.glob("../../images/town/*")).unlink(), r"no pictures in .*images/town for p\d\d.png"),
+        (lambda root: next(root.glob("../../images/town/*")).unlink(), r"no images in .*images/town for p\d\d.png"),
         (lambda root: (root / "names.txt").write_text("road\nsky"), r"has the class 2, expected below 2"),
         (lambda root: Image.new("L", (9, 9)).save(root / "p00.png"), r"is \(9, 9\) uint8, expected .* size \(2, 3\)"),
     ],
