@@ -13,8 +13,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.image import grid_to_graph
 from torch import Tensor
 
-from emerdiff.attention import recorded_queries, token_grid
+from emerdiff.attention import recorded, stopped_after, token_grid
 from emerdiff.backbone import Backbone
+from emerdiff.batches import Batches
 from emerdiff.config import EmerDiffConfig
 from emerdiff.schedule import add_noise
 
@@ -44,11 +45,16 @@ def read_features(
     The timestep need not be on the schedule. Raises ValueError if they are not finite (float16 overflows).
     """
     timestep = config.timestep_feature
-    with recorded_queries(backbone.layer(config.feature_layer, "feature_layer")) as queries:
-        for _ in range(config.feature_draws):
-            noise = torch.randn(clean.shape, generator=generator).to(clean)
-            backbone.predict(add_noise(backbone.schedule, clean, noise, timestep), timestep)
-    features = torch.cat(queries).float().mean(0).cpu().numpy()
+    queries_of = backbone.layer(config.feature_layer, "feature_layer").to_q
+    noise = torch.cat([torch.randn(clean.shape, generator=generator) for _ in range(config.feature_draws)]).to(clean)
+
+    def queries(part: slice) -> Tensor:
+        with recorded(queries_of) as outputs, stopped_after(queries_of):
+            backbone.predict(add_noise(backbone.schedule, clean, noise[part], timestep), timestep)
+        return outputs[0].float().sum(0)
+
+    total = torch.stack(list(Batches(config.batch_size).run(queries, config.feature_draws))).sum(0)
+    features = (total / config.feature_draws).cpu().numpy()
     if not np.isfinite(features).all():
         raise ValueError(f"features of {config.feature_layer} are not finite in this dtype; try bfloat16 or float32")
     return features

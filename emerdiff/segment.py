@@ -18,7 +18,6 @@ from emerdiff.difference import difference_planes, near_masks
 from emerdiff.fetch import fetch_weights
 from emerdiff.frame import frame_size, resized_planes, to_frame
 from emerdiff.guided import guided_planes
-from emerdiff.inversion import invert
 from emerdiff.masks import Masks
 from emerdiff.modulate import modulated_ends, signed_offsets
 from emerdiff.schedule import timesteps_from
@@ -76,9 +75,8 @@ class EmerDiff:
         generator = torch.Generator().manual_seed(seed)
         clean = self._encoded(rgb)
         low_res, features = low_resolution_masks(self.backbone, clean, self.config, generator)
-        steps = invert(self.backbone, clean, self.timesteps, generator, record_attention=self.config.inject_attention)
         offsets = signed_offsets(low_res, self.config.strength)
-        ends = modulated_ends(self.backbone, steps, offsets, self.config)
+        ends = modulated_ends(self.backbone, clean, self.timesteps, offsets, self.config, generator)
         planes = list(near_masks(difference_planes(self.backbone, ends, self.config), low_res, self.config.locality))
         label_map = largest_plane(self._at_image_size(planes, rgb, low_res.shape[0]))
         return Masks(label_map, low_res, features, _stacked(planes, rgb.shape[:2]) if keep_difference else None)

@@ -6,7 +6,7 @@ import torch
 from skimage.measure import label as connected_parts
 from tiny_emerdiff import picture, tiny_backbone, tiny_config
 
-from emerdiff.attention import recorded_queries
+from emerdiff.attention import recorded
 from emerdiff.cluster import cluster, low_resolution_masks, read_features, with_positions
 from emerdiff.frame import to_frame
 
@@ -96,7 +96,24 @@ def test_features_are_averaged_over_draws():
     singles = [read_features(backbone, clean, config, generator) for config in (one, two)]
     averaged = read_features(backbone, clean, both, torch.Generator().manual_seed(0))
     assert not np.array_equal(*singles)
-    np.testing.assert_allclose(averaged, np.mean(singles, axis=0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(averaged, np.mean(singles, axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_features_need_one_pass_that_ends_at_their_layer():
+    backbone = tiny_backbone()
+    clean = backbone.encode(to_frame(picture(), (64, 64)))
+    batches, after = [], []
+    hooks = [
+        backbone.unet.conv_in.register_forward_hook(lambda module, args, output: batches.append(len(output))),
+        backbone.unet.up_blocks[1].register_forward_hook(lambda module, args, output: after.append(output)),
+    ]
+    one_batch = read_features(backbone, clean, tiny_config(feature_draws=5, batch_size=5), torch.Generator())
+    assert batches == [5] and after == []
+    batched = read_features(backbone, clean, tiny_config(feature_draws=5, batch_size=2), torch.Generator())
+    assert batches == [5, 2, 2, 1]
+    np.testing.assert_allclose(batched, one_batch, rtol=1e-4, atol=1e-5)
+    for hook in hooks:
+        hook.remove()
 
 
 def test_features_come_from_the_configured_layer_and_timestep():
@@ -107,7 +124,7 @@ def test_features_come_from_the_configured_layer_and_timestep():
     features = read_features(backbone, clean, config, torch.Generator().manual_seed(0))
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     alpha = backbone.schedule.alphas_cumprod[500]
-    with recorded_queries(backbone.layer(name, "feature_layer")) as queries:
+    with recorded(backbone.layer(name, "feature_layer").to_q) as queries:
         backbone.predict(alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise, 500)
     np.testing.assert_allclose(features, queries[0][0].numpy(), rtol=1e-4, atol=1e-5)
 
