@@ -1,13 +1,13 @@
-"""Access to the UNet's attention layers: read queries, share one item's attention with a batch, offset an output.
+"""Access to the UNet's layers: read outputs, share one item's attention with a batch, offset an output.
 
 Each is a context manager over short-lived hooks or processors that leaves the UNet as it was, also after an exception.
-Layers are diffusers' `Attention` modules; tokens are positions of the layer's grid, row by row.
+Attention layers are diffusers' `Attention` modules; tokens are positions of the layer's grid, row by row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -35,36 +35,27 @@ def token_grid(latent_hw: tuple[int, int], tokens: int) -> tuple[int, int]:
 
 
 @contextmanager
-def recorded(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Collects the module's outputs, one entry per pass: of a layer's `to_q` its queries, before heads are split."""
-    outputs: list[Tensor] = []
-    hook = module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
-    try:
-        yield outputs
-    finally:
-        hook.remove()
+def first_outputs(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
+    """Collects the output of each module in the first pass inside, which ends as soon as all of them have theirs.
 
-
-@contextmanager
-def stopped_after(module: nn.Module) -> Iterator[None]:
-    """The first pass inside ends when the module has its output, and the `with` block with it.
-
-    What comes after in the UNet is not computed. Hooks that were registered on the module before still see its output.
+    The `with` block ends with the pass; what comes after in the UNet is not computed. Of a layer's `to_q` the output
+    are its queries, (B, N, C), before heads are split.
     """
+    outputs: dict[nn.Module, Tensor] = {}
 
-    def stop(module: nn.Module, inputs: Any, output: Any) -> None:
-        raise _Enough
+    def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        outputs[module] = output
+        if len(outputs) == len(modules):
+            raise _Enough
 
-    hook = module.register_forward_hook(stop)
-    try:
-        yield
-    except _Enough:
-        pass
-    finally:
-        hook.remove()
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.callback(module.register_forward_hook(keep).remove)
+        with suppress(_Enough):
+            yield outputs
 
 
-class _Enough(Exception):  # noqa: N818  # noqa: N818
+class _Enough(Exception):  # noqa: N818
     """Not an error: everything that was asked of this pass is computed."""
 
 

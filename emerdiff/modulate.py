@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from emerdiff.attention import offset_output, shared_attention
@@ -18,10 +16,26 @@ from emerdiff.inversion import InversionStep, inverted
 from emerdiff.prefix import recorded_prefix, resumed_after
 
 
-def signed_offsets(low_res: NDArray[np.int32], strength: float) -> Tensor:
-    """(2K, h, w) float32: −λ M^1, +λ M^1, −λ M^2, … for the binary masks M^i of an (h, w) label map."""
-    masks = torch.from_numpy(low_res) == torch.arange(int(low_res.max()) + 1)[:, None, None]  # K h w
-    return torch.stack([-strength * masks, strength * masks], dim=1).flatten(0, 1)
+def modulated_pairs(
+    backbone: Backbone,
+    clean: Tensor,
+    timesteps: Sequence[int],
+    masks: Tensor,
+    config: EmerDiffConfig,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """(P|1, C, H, W) and (P, C, H, W) float32: the two clean latents that each of the masks (P, h, w) sets apart.
+
+    The ends with −λM and +λM; or, if the config asks for one side, z0 = `clean`, which no offset gives, and that with
+    +λM. If it asks for one step, the timesteps after the first, t_m, are left out: the ends are x̂_0(t_m).
+    """
+    steps = timesteps[:1] if config.choices.one_step else timesteps
+    plus = config.strength * masks
+    if config.choices.one_side:
+        return clean, modulated_ends(backbone, clean, steps, plus, config, generator)
+    offsets = torch.stack([-plus, plus], dim=1).flatten(0, 1)  # the two signs of a mask side by side
+    ends = modulated_ends(backbone, clean, steps, offsets, config, generator)
+    return ends[0::2], ends[1::2]
 
 
 def modulated_ends(
@@ -36,9 +50,8 @@ def modulated_ends(
 
     Each replays x_{t−1} = μ̂_t(x_t) + residual_t of z0 = `clean` along `timesteps`, from t_m = timesteps[0] on, with its
     offset c·M^i added to the modulation layer's output (EmerDiff, section 4.2): at t_m alone, or for `config.modulate`
-    "onward" at every timestep. With `config.inject_attention` the softmaxes are those of the unmodulated pass. The end
-    of timesteps of one is x̂_0(t_m), shifted so that no offset gives z0. Raises ValueError for an unknown modulation
-    layer.
+    "onward" at every timestep. With `config.inject_attention` the softmaxes are those of the unmodulated pass. Without
+    an offset the end is z0. Raises ValueError for an unknown modulation layer.
     """
     layer = backbone.layer(config.modulation_layer, "modulation_layer")
     latent_hw = (clean.shape[2], clean.shape[3])

@@ -9,10 +9,9 @@ from emerdiff import attention
 from emerdiff.attention import (
     attention_layers,
     attention_rows,
+    first_outputs,
     offset_output,
-    recorded,
     shared_attention,
-    stopped_after,
     token_grid,
 )
 
@@ -37,24 +36,30 @@ def traces(unet: torch.nn.Module) -> tuple[int, list[object]]:
 
 def test_queries_are_the_layers_projections_before_heads_are_split(backbone):
     layer = backbone.layer(LAYER, "feature_layer")
-    with recorded(layer.to_q) as queries:
-        hook = layer.to_q.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
-        inputs: list[torch.Tensor] = []
+    inputs = []
+    hook = layer.to_q.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
+    with first_outputs([layer.to_q]) as outputs:
         backbone.predict(latents(2), 1)
-        hook.remove()
-    assert [query.shape for query in queries] == [(2, 16, 16)]
-    torch.testing.assert_close(queries[0], inputs[0] @ layer.to_q.weight.T)
+    hook.remove()
+    assert outputs[layer.to_q].shape == (2, 16, 16)
+    torch.testing.assert_close(outputs[layer.to_q], inputs[0] @ layer.to_q.weight.T)
 
 
-def test_a_pass_ends_where_it_is_told(backbone):
-    unet, layer = backbone.unet, backbone.layer(LAYER, "feature_layer")
+def test_a_pass_ends_when_all_that_was_asked_for_is_there(backbone):
+    unet, ran = backbone.unet, []
     before = traces(unet)
-    with recorded(layer.to_q) as whole:
-        backbone.predict(latents(2), 1)
-    with recorded(unet.up_blocks[1]) as after, recorded(layer.to_q) as queries, stopped_after(layer.to_q):
+    asked = [unet.up_blocks[0], unet.down_blocks[1].resnets[0], unet.up_blocks[1].resnets[0]]
+    hooks = [
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+        for name, module in unet.named_modules()
+        if name in ("up_blocks.1.resnets.0", "up_blocks.1.attentions.0", "up_blocks.1")
+    ]
+    with first_outputs(asked) as outputs:
         backbone.predict(latents(2), 1)
         raise AssertionError("the block ends with the pass")
-    assert torch.equal(queries[0], whole[0]) and after == []
+    for hook in hooks:
+        hook.remove()
+    assert set(outputs) == set(asked) and ran == ["up_blocks.1.resnets.0"]
     assert traces(unet) == before
 
 
@@ -139,7 +144,7 @@ def test_an_offset_of_another_grid_is_resized(backbone):
 def test_nothing_is_left_behind(backbone):
     unet, layer = backbone.unet, backbone.layer(LAYER, "modulation_layer")
     before = traces(unet)
-    with shared_attention(unet), recorded(layer.to_q), offset_output(layer, torch.ones(1, 4, 4), LATENT_HW):
+    with shared_attention(unet), first_outputs([unet, layer]), offset_output(layer, torch.ones(1, 4, 4), LATENT_HW):
         assert traces(unet) != before
         backbone.predict(latents(1), 1)
     assert traces(unet) == before
@@ -149,8 +154,7 @@ def test_nothing_is_left_behind_by_an_exception(backbone):
     unet, layer = backbone.unet, backbone.layer(LAYER, "modulation_layer")
     before = traces(unet)
     uses = (
-        recorded(layer.to_q),
-        stopped_after(layer.to_q),
+        first_outputs([layer.to_q]),
         shared_attention(unet),
         offset_output(layer, torch.ones(1, 4, 4), LATENT_HW),
     )
