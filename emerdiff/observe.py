@@ -43,7 +43,9 @@ def observe(
     first, second = (queries_of + finest, []) if together else (queries_of, finest)
     queries, *outputs = _means(backbone, clean, config.timestep_feature, first, config, generator)
     if second:
-        outputs = _means(backbone, clean, config.timestep_affinity, second, config, generator)
+        # Noise of its own: what is drawn after the features is the same with affinity and without.
+        its_own = torch.Generator().set_state(generator.get_state())
+        outputs = _means(backbone, clean, config.timestep_affinity, second, config, its_own)
     features = queries.cpu().numpy()
     if not np.isfinite(features).all():
         raise ValueError(f"features of {config.feature_layer} are not finite in this dtype; try bfloat16 or float32")

@@ -67,25 +67,33 @@ class EmerDiff:
         return cls(load_backbone(folder, device=device, dtype=dtype), config)
 
     @torch.inference_mode()
-    def segment(self, image: ImageLike, *, seed: int = 0, keep_difference: bool = False) -> Masks:
+    def segment(
+        self, image: ImageLike, *, seed: int = 0, keep_difference: bool = False, keep_affinity: bool = False
+    ) -> Masks:
         """Fine masks of a PIL.Image or (H, W, 3) uint8 RGB array, at its size; `seed` draws all the noise.
 
-        K is `config.clusters`, or less where the features of the image do not differ. Raises ValueError for another
-        kind of image, and for more clusters than the feature layer has positions.
+        K is `config.clusters`, or less where the features of the image do not differ. To keep the affinity of positions
+        costs a UNet call where clusters are refined by modulation. Raises ValueError for another kind of image, and for
+        more clusters than the feature layer has positions.
         """
         rgb = as_rgb(image)
         generator = torch.Generator().manual_seed(seed)
         clean = self._encoded(rgb)
-        choices = self.config.choices
-        seen = observe(self.backbone, clean, self.config, generator, with_affinity=choices.refine == "affinity")
+        by_affinity = self.config.choices.refine == "affinity"
+        seen = observe(self.backbone, clean, self.config, generator, with_affinity=by_affinity or keep_affinity)
         low_res, features = low_resolution_masks(seen.features, seen.grid_hw, self.config)
-        if seen.affinity is not None:
+        if seen.affinity is not None and by_affinity:
             planes = list(seen.affinity.spread(one_hot(low_res)).cpu())
         else:
             planes = self._modulation_planes(clean, low_res, generator)
-        planes = list(near_masks(planes, low_res, self.config.locality))
         label_map = largest_plane(self._at_image_size(planes, rgb, low_res.shape[0]))
-        return Masks(label_map, low_res, features, _stacked(planes, rgb.shape[:2]) if keep_difference else None)
+        return Masks(
+            label_map,
+            low_res,
+            features,
+            difference=_stacked(planes, rgb.shape[:2]) if keep_difference else None,
+            affinity=seen.affinity if keep_affinity else None,
+        )
 
     @torch.inference_mode()
     def naive(self, image: ImageLike, *, seed: int = 0) -> Masks:
@@ -102,11 +110,12 @@ class EmerDiff:
         return self.backbone.encode(to_frame(rgb, self._frame_hw(rgb)))
 
     def _modulation_planes(self, clean: Tensor, low_res: NDArray[np.int32], generator: torch.Generator) -> list[Tensor]:
-        """K difference maps (h, w) float32, of the masks M^i of `low_res`."""
+        """K difference maps (h, w) float32 of the masks M^i of `low_res`, weighted by locality."""
         passes = passes_of(low_res, self.config.choices.passes)
         masks = pass_masks(low_res, passes)
         pairs = modulated_pairs(self.backbone, clean, self.timesteps, masks, self.config, generator)
-        return planes_of_masks(list(difference_planes(self.backbone, *pairs, self.config)), low_res, passes)
+        planes = planes_of_masks(list(difference_planes(self.backbone, *pairs, self.config)), low_res, passes)
+        return list(near_masks(planes, low_res, self.config.locality))
 
     def _frame_hw(self, rgb: NDArray[np.uint8]) -> tuple[int, int]:
         return frame_size((rgb.shape[0], rgb.shape[1]), self.config.image_size, self.backbone.side_multiple)

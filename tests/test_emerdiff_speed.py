@@ -8,9 +8,12 @@ from dataclasses import asdict, fields
 
 import numpy as np
 import pytest
+import torch
 from tiny_emerdiff import UNETS, picture, tiny_backbone, tiny_config
 
-from emerdiff import EmerDiff, EmerDiffConfig
+from emerdiff import EmerDiff, EmerDiffConfig, Masks
+from emerdiff.cluster import one_hot
+from emerdiff.frame import resized_planes
 from emerdiff.speed import SPEEDS, Choices, Speed
 
 OTHERS = {
@@ -100,6 +103,32 @@ def test_seeds_and_batches(speed):
     assert not np.array_equal(first.difference, other.difference)
     np.testing.assert_allclose(first.difference, wide.difference, rtol=1e-2, atol=1e-3)
     assert (first.label_map == wide.label_map).mean() > 0.999
+
+
+@pytest.mark.parametrize("layout", ["mini", "sd1"])
+def test_the_affinity_is_handed_over_and_changes_nothing_else(layout):
+    segmenters = {
+        speed: EmerDiff(tiny_backbone(layout), tiny_config(image_size=128, speed=speed))
+        for speed in ("fast", "instant")
+    }
+    image, handed = picture(128, 128), {}
+    for speed, segmenter in segmenters.items():
+        plain = segmenter.segment(image, keep_difference=True)
+        kept = segmenter.segment(image, keep_difference=True, keep_affinity=True)
+        assert plain.affinity is None
+        assert np.array_equal(plain.label_map, kept.label_map) and np.array_equal(plain.difference, kept.difference)
+        handed[speed] = kept
+    with torch.inference_mode():
+        planes = [masks.affinity.spread(one_hot(masks.low_res)) for masks in handed.values()]
+    torch.testing.assert_close(planes[0], planes[1])  # whatever the mode
+    expected = list(resized_planes(planes[1], (128, 128)))
+    np.testing.assert_allclose(handed["instant"].difference, expected, atol=1e-3)
+
+
+def test_the_affinity_is_not_in_the_file(tmp_path):
+    masks = EmerDiff(tiny_backbone(), tiny_config(speed="instant")).segment(picture(), keep_affinity=True)
+    masks.save(tmp_path / "masks.npz")
+    assert Masks.load(tmp_path / "masks.npz").affinity is None and masks.affinity is not None
 
 
 def test_the_table_imports_nothing_heavy():
