@@ -69,7 +69,7 @@ def differences(masks: Masks) -> list[torch.Tensor]:
 def filtered(planes: list[torch.Tensor], image: np.ndarray, masks: Masks, radius: float) -> np.ndarray:
     """(H, W) int32 label map of planes (H, W) at the image's size; `radius` in positions of the clusters' grid."""
     pixels = max(1, round(radius * image.shape[0] / masks.low_res.shape[0]))
-    return largest_plane(guided_planes(planes, image, pixels))
+    return largest_plane(guided_planes(planes, image, image.shape[:2], pixels))
 
 
 if __name__ == "__main__":

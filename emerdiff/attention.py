@@ -1,32 +1,21 @@
-"""Access to the UNet's attention layers: record queries, record and inject whole attentions, offset an output.
+"""Access to the UNet's layers: read outputs, share one item's attention with a batch, offset an output.
 
 Each is a context manager over short-lived hooks or processors that leaves the UNet as it was, also after an exception.
-Layers are diffusers' `Attention` modules; tokens are positions of the layer's grid, row by row.
+Attention layers are diffusers' `Attention` modules; tokens are positions of the layer's grid, row by row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, scaled_dot_product_attention
+from torch.nn.functional import interpolate
 
-# Up to this many tokens, the softmax of a shared Q and K is computed once for a whole batch of values: with 256
-# tokens the UNet takes 12 % less time. Above, heads × N × N numbers outgrow the memory.
-_SHARED_SOFTMAX_TOKENS = 1024
-
-
-@dataclass(frozen=True)
-class AttentionRecord:
-    """What one unmodulated pass leaves behind, by layer name. Injecting an empty record does nothing."""
-
-    queries: dict[str, Tensor] = field(default_factory=dict)  # self-attentions: (1, N, C), after to_q
-    keys: dict[str, Tensor] = field(default_factory=dict)  # self-attentions: (1, N, C), after to_k
-    outputs: dict[str, Tensor] = field(default_factory=dict)  # cross-attentions: (1, N, C), after to_out
+# Numbers of a softmax in memory at once: 64 MB in float32. At 64×64 positions and 8 heads these are 512 of 4096 rows.
+_SOFTMAX_NUMBERS = 2**24
 
 
 def attention_layers(unet: nn.Module) -> dict[str, Any]:
@@ -46,44 +35,43 @@ def token_grid(latent_hw: tuple[int, int], tokens: int) -> tuple[int, int]:
 
 
 @contextmanager
-def recorded_queries(layer: Any) -> Iterator[list[Tensor]]:
-    """Collects the layer's query vectors, (B, N, C) before heads are split, one entry per pass."""
-    queries: list[Tensor] = []
-    hook = layer.to_q.register_forward_hook(lambda module, inputs, output: queries.append(output))
-    try:
-        yield queries
-    finally:
-        hook.remove()
+def first_outputs(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
+    """Collects the output of each module in the first pass inside, which ends as soon as all of them have theirs.
 
-
-@contextmanager
-def recorded_attention(unet: nn.Module) -> Iterator[AttentionRecord]:
-    """Records a pass of one latent: Q and K of each self-attention, the output of each cross-attention."""
-    record = AttentionRecord()
-    with ExitStack() as hooks:
-        for name, layer in _plain_attention_layers(unet).items():
-            if layer.is_cross_attention:
-                hooks.enter_context(_kept_output(layer, record.outputs, name))
-            else:
-                hooks.enter_context(_kept_output(layer.to_q, record.queries, name))
-                hooks.enter_context(_kept_output(layer.to_k, record.keys, name))
-        yield record
-
-
-@contextmanager
-def injected_attention(unet: nn.Module, record: AttentionRecord) -> Iterator[None]:
-    """Every pass uses the recorded softmax(QKᵀ/√d); only the values are its own (EmerDiff, section 4.2).
-
-    A cross-attention's values come from the prompt, one for all passes: its whole output is the recorded one.
+    The `with` block ends with the pass; what comes after in the UNet is not computed. Of a layer's `to_q` the output
+    are its queries, (B, N, C), before heads are split.
     """
-    layers = attention_layers(unet)
-    processors: dict[str, Any] = {name: _RecordedOutput(output) for name, output in record.outputs.items()}
-    for name, query in record.queries.items():
-        processors[name] = _RecordedSoftmax(query, record.keys[name])
-    originals = {name: layers[name].processor for name in processors}
+    outputs: dict[nn.Module, Tensor] = {}
+
+    def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        outputs[module] = output
+        if len(outputs) == len(modules):
+            raise _Enough
+
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.callback(module.register_forward_hook(keep).remove)
+        with suppress(_Enough):
+            yield outputs
+
+
+class _Enough(Exception):  # noqa: N818
+    """Not an error: everything that was asked of this pass is computed."""
+
+
+@contextmanager
+def shared_attention(unet: nn.Module) -> Iterator[None]:
+    """The first item of the first pass inside leads: all items of all passes inside use its softmax(QKᵀ/√d).
+
+    Only the values of self-attentions are each item's own (EmerDiff, section 4.2). A cross-attention's values come from
+    the prompt, one for all: its whole output is the leader's. Q and K of the others are never projected.
+    Raises ValueError for attention layers of another kind than Stable Diffusion's.
+    """
+    layers = _plain_attention_layers(unet)
+    originals = {name: layer.processor for name, layer in layers.items()}
     try:
-        for name, processor in processors.items():
-            layers[name].set_processor(processor)
+        for layer in layers.values():
+            layer.set_processor(_LeadersOutput() if layer.is_cross_attention else _LeadersSoftmax())
         yield
     finally:
         for name, original in originals.items():
@@ -98,11 +86,7 @@ def offset_output(layer: Any, offsets: Tensor, latent_hw: tuple[int, int]) -> It
     """
 
     def add(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        grid = token_grid(latent_hw, output.shape[1])
-        planes = offsets[:, None]  # B 1 h w
-        if grid != offsets.shape[1:]:
-            planes = interpolate(planes, size=grid, mode="bilinear", align_corners=False)
-        return output + planes.flatten(1)[:, :, None].to(output.dtype)  # B N 1
+        return output + token_offsets(offsets, output, latent_hw)
 
     hook = layer.register_forward_hook(add)
     try:
@@ -111,40 +95,54 @@ def offset_output(layer: Any, offsets: Tensor, latent_hw: tuple[int, int]) -> It
         hook.remove()
 
 
-@contextmanager
-def _kept_output(module: nn.Module, into: dict[str, Tensor], name: str) -> Iterator[None]:
-    def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        into[name] = output
-
-    hook = module.register_forward_hook(keep)
-    try:
-        yield
-    finally:
-        hook.remove()
+def token_offsets(offsets: Tensor, output: Tensor, latent_hw: tuple[int, int]) -> Tensor:
+    """(B, N, 1) in the dtype of a layer's `output` (1|B, N, C): `offsets` (B, h, w), resized to the layer's grid."""
+    grid = token_grid(latent_hw, output.shape[1])
+    planes = offsets[:, None]  # B 1 h w
+    if grid != offsets.shape[1:]:
+        planes = interpolate(planes, size=grid, mode="bilinear", align_corners=False)
+    return planes.flatten(1)[:, :, None].to(output.dtype)
 
 
-class _RecordedOutput:
-    """Attention processor that answers with a recorded output (1, N, C), for any batch."""
+def attention_rows(query: Tensor, key: Tensor, scale: float) -> Iterator[tuple[slice, Tensor]]:
+    """Yields, rows by rows, softmax(QKᵀ·scale) as (rows, (heads, R, N) float32), for Q and K (heads, N, d).
 
-    def __init__(self, output: Tensor) -> None:
-        self.output = output
+    So many rows at once that they hold about `_SOFTMAX_NUMBERS` numbers. In float32, since in float16 the product could
+    overflow.
+    """
+    heads, tokens, _ = query.shape
+    step = max(1, _SOFTMAX_NUMBERS // (heads * tokens))
+    keys = key.float().mT
+    for start in range(0, tokens, step):
+        rows = slice(start, min(start + step, tokens))
+        yield rows, (query[:, rows].float() @ keys * scale).softmax(-1)
+
+
+class _LeadersOutput:
+    """Processor of a cross-attention: the output for the first item it ever sees, (1, N, C), for every item."""
+
+    def __init__(self) -> None:
+        self.output: Tensor | None = None
 
     def __call__(
         self,
         attn: Any,
         hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
+        encoder_hidden_states: Tensor,
         attention_mask: Tensor | None = None,
     ) -> Tensor:
+        if self.output is None:
+            query = _heads(attn, attn.to_q(hidden_states[:1]))
+            key, value = (_heads(attn, project(encoder_hidden_states[:1])) for project in (attn.to_k, attn.to_v))
+            self.output = _mixed(attn, query[0], key[0], value)
         return self.output.expand(len(hidden_states), -1, -1)
 
 
-class _RecordedSoftmax:
-    """Processor of a plain self-attention with recorded Q and K, each (1, N, C); V is the batch's own."""
+class _LeadersSoftmax:
+    """Processor of a self-attention: Q and K of the first item it ever sees, (1, N, C) each; V is each item's own."""
 
-    def __init__(self, query: Tensor, key: Tensor) -> None:
-        self.query = query
-        self.key = key
+    def __init__(self) -> None:
+        self.query_and_key: tuple[Tensor, Tensor] | None = None
 
     def __call__(
         self,
@@ -153,19 +151,27 @@ class _RecordedSoftmax:
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
     ) -> Tensor:
-        query, key, value = (  # each 1|B heads N d
-            tokens.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-            for tokens in (self.query, self.key, attn.to_v(hidden_states))
-        )
-        batch, _, tokens, _ = value.shape
-        if tokens <= _SHARED_SOFTMAX_TOKENS:
-            scores = query[0].float() @ key[0].float().mT * attn.scale  # in float16 it could overflow
-            weights = scores.softmax(-1).to(value.dtype)  # heads N N
-            mixed = torch.einsum("hnm,bhmd->bnhd", weights, value)
-        else:
-            query, key = query.expand(batch, -1, -1, -1), key.expand(batch, -1, -1, -1)
-            mixed = scaled_dot_product_attention(query, key, value, scale=attn.scale).transpose(1, 2)
-        return attn.to_out[0](mixed.flatten(2))
+        if self.query_and_key is None:
+            leader = hidden_states[:1]
+            self.query_and_key = _heads(attn, attn.to_q(leader))[0], _heads(attn, attn.to_k(leader))[0]
+        return _mixed(attn, *self.query_and_key, _heads(attn, attn.to_v(hidden_states)))
+
+
+def _heads(attn: Any, tokens: Tensor) -> Tensor:
+    """(B, heads, N, d) of (B, N, C)."""
+    return tokens.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+
+def _mixed(attn: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """(B, N, C): what the layer gives for one Q and K, (heads, N, d) and (heads, M, d), and values (B, heads, M, d).
+
+    Each row of the softmax is computed once for all values, and few rows are in memory at a time.
+    """
+    batch, _, _, width = value.shape
+    values = value.permute(1, 2, 0, 3).flatten(2)  # heads M B·d
+    mixed = torch.cat([weights.to(value.dtype) @ values for _, weights in attention_rows(query, key, attn.scale)], 1)
+    tokens = mixed.unflatten(2, (batch, width)).permute(2, 1, 0, 3).flatten(2)  # B N C
+    return attn.to_out[0](tokens)
 
 
 def _plain_attention_layers(unet: nn.Module) -> dict[str, Any]:

@@ -14,13 +14,15 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-from torch import Tensor
+from diffusers.models.upsampling import Upsample2D
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from emerdiff.attention import attention_layers
 from emerdiff.fetch import weights_variant
 from emerdiff.schedule import NoiseSchedule, posterior_mean
+from emerdiff.upsample import TransposedUpsample
 from ground.device import resolve_device, resolve_dtype
 
 logger = logging.getLogger(__name__)
@@ -71,7 +73,9 @@ class Backbone:
     def predict(self, latents: Tensor, timestep: int) -> Tensor:
         """The UNet's output for (B, C, h, w) latents with the empty prompt: noise or v, float32, the same shape."""
         prompt = self.empty_prompt.expand(len(latents), -1, -1)
-        return self.unet(latents.to(self.unet.dtype), timestep, encoder_hidden_states=prompt).sample.float()
+        # A tensor made on the device: diffusers would send a number there, and wait for it.
+        at = torch.full((), timestep, device=latents.device)
+        return self.unet(latents.to(self.unet.dtype), at, encoder_hidden_states=prompt).sample.float()
 
     def previous_mean(self, latents: Tensor, timestep: int, previous: int | None) -> Tensor:
         """μ̂_t(x_t), one UNet call; see `schedule.posterior_mean`."""
@@ -94,7 +98,7 @@ def load_backbone(folder: Path, *, device: str = "auto", dtype: str = "auto") ->
             use_safetensors=True,
             variant=weights_variant(folder, part),
         )
-        return loaded.to(torch_device).eval().requires_grad_(False)
+        return with_transposed_upsampling(loaded.to(torch_device).eval().requires_grad_(False))
 
     # Any scheduler's config will do: only its betas and its prediction type are read.
     scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
@@ -110,6 +114,22 @@ def load_backbone(folder: Path, *, device: str = "auto", dtype: str = "auto") ->
     )
     logger.info("loaded %s on %s in %s", folder, torch_device, torch_dtype)
     return backbone
+
+
+def with_transposed_upsampling(model: nn.Module) -> nn.Module:
+    """The model with every upsampling by two and 3×3 convolution as one layer: the same output for less."""
+    for name, layer in list(model.named_modules()):
+        if (
+            isinstance(layer, Upsample2D)
+            and layer.use_conv
+            and not layer.use_conv_transpose
+            and layer.interpolate
+            and layer.norm is None
+            and layer.name == "conv"
+            and layer.conv.kernel_size == (3, 3)
+        ):
+            model.set_submodule(name, TransposedUpsample(layer.conv))
+    return model
 
 
 @torch.no_grad()

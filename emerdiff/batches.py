@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, pairwise
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,26 @@ class Batches:
             ) from error
         self.size = failed // 2
         logger.warning("a batch of %d does not fit into memory, continuing with %d", failed, self.size)
+
+
+def on_cpu(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yields each tensor on the CPU. A CUDA device has the next to compute while the copy of this one arrives."""
+    last = torch.empty(0), None
+    for (copy, arrival), _ in pairwise(chain(map(_sent_to_cpu, tensors), [last])):
+        if arrival is not None:
+            arrival.synchronize()
+        yield copy
+
+
+def _sent_to_cpu(tensor: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """A copy, and what to wait for before it is looked at."""
+    if not tensor.is_cuda:
+        return tensor.cpu(), None
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    copy.copy_(tensor, non_blocking=True)
+    arrival = torch.cuda.Event()
+    arrival.record()
+    return copy, arrival
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Low-resolution masks (step 2): latent → the UNet's features at t_f → clusters → M^1 … M^K on the layer's grid."""
+"""Low-resolution masks (step 2b): the UNet's features at t_f → clusters → M^1 … M^K on the layer's grid."""
 
 from __future__ import annotations
 
@@ -13,45 +13,28 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.image import grid_to_graph
 from torch import Tensor
 
-from emerdiff.attention import recorded_queries, token_grid
-from emerdiff.backbone import Backbone
 from emerdiff.config import EmerDiffConfig
-from emerdiff.schedule import add_noise
 
 logger = logging.getLogger(__name__)
 
 
 def low_resolution_masks(
-    backbone: Backbone, clean: Tensor, config: EmerDiffConfig, generator: torch.Generator
+    features: NDArray[np.float32], grid: tuple[int, int], config: EmerDiffConfig
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """(h, w) int32 cluster of each position of the feature layer, and (K, C) float32 mean query of each cluster.
+    """(h, w) int32 cluster of each position of the `grid` (h, w), and (K, C) float32 mean of each cluster's features.
 
-    `clean` is z0, (1, C, H, W) float32. K is below `config.clusters` where too few features are distinct.
+    `features` are (N, C) float32, row by row of the grid. K may be below `config.clusters` where they are too much
+    alike.
     """
-    features = read_features(backbone, clean, config, generator)  # N C
-    grid = token_grid((clean.shape[2], clean.shape[3]), len(features))
     placed = with_positions(features, grid, config.position_weight)
     assignment = cluster(placed, config.clusters, grid if config.clustering == "ward" else None)
     means = np.stack([features[assignment == index].mean(0) for index in range(assignment.max() + 1)])
     return assignment.reshape(grid), means
 
 
-def read_features(
-    backbone: Backbone, clean: Tensor, config: EmerDiffConfig, generator: torch.Generator
-) -> NDArray[np.float32]:
-    """(N, C) float32 query vectors of the feature layer at t_f, averaged over `feature_draws` independent noises.
-
-    The timestep need not be on the schedule. Raises ValueError if they are not finite (float16 overflows).
-    """
-    timestep = config.timestep_feature
-    with recorded_queries(backbone.layer(config.feature_layer, "feature_layer")) as queries:
-        for _ in range(config.feature_draws):
-            noise = torch.randn(clean.shape, generator=generator).to(clean)
-            backbone.predict(add_noise(backbone.schedule, clean, noise, timestep), timestep)
-    features = torch.cat(queries).float().mean(0).cpu().numpy()
-    if not np.isfinite(features).all():
-        raise ValueError(f"features of {config.feature_layer} are not finite in this dtype; try bfloat16 or float32")
-    return features
+def one_hot(low_res: NDArray[np.int32]) -> Tensor:
+    """(K, h, w) float32, 0 or 1: the masks M^1 … M^K of an (h, w) label map."""
+    return torch.from_numpy(low_res == np.arange(int(low_res.max()) + 1)[:, None, None]).float()
 
 
 def with_positions(features: NDArray[np.float32], grid: tuple[int, int], position_weight: float) -> NDArray[np.float32]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
+from emerdiff.speed import SPEEDS, Choices, Differences, Refinement, Speed
 from ground import checks
 from ground.checks import any_text, number, one_of, or_null, text, whole, yes_no
 from ground.choices import Choice
@@ -67,8 +68,10 @@ class EmerDiffConfig:
     modulation_layer: Annotated[str, text("the name of an attention layer")] = (
         "up_blocks.1.attentions.2.transformer_blocks.0.attn2"
     )
-    # Noise draws at t_f whose features are averaged.
+    # Noise draws whose features are averaged.
     feature_draws: Annotated[int, whole(1)] = 1
+    # Where the affinity of positions is read, if it is asked for; need not be on the schedule.
+    timestep_affinity: Annotated[int, whole(0)] = 101
     # Whether modulated passes take Q and K of the unmodulated pass.
     inject_attention: Annotated[bool, yes_no()] = True
     # Gaussian sigma on the difference image I⁻ − I⁺, px of the model's image frame.
@@ -78,13 +81,26 @@ class EmerDiffConfig:
     # Each d^i is weighted by its M^i, blurred with this sigma in positions of the feature layer; 0, as in the paper:
     # no weights.
     locality: Annotated[float, number(0, unit="positions of the feature layer (sigma)")] = 0.0
-    # Borders follow edges of the image that are this near, in positions of the feature layer; 0, as in the paper: none.
-    guided_radius: Annotated[float, number(0, unit="positions of the feature layer")] = 0.0
     # Trajectories at once; halved automatically when memory runs out.
     batch_size: Annotated[int, whole(1)] = 16
 
+    # How much is computed: one of Speed, and what its row of `speed.SPEEDS` says, unless one of these says otherwise.
+    speed: Annotated[str, one_of(Speed)] = "exact"
+    refine: Annotated[str | None, or_null(one_of(Refinement))] = None
+    one_step: Annotated[bool | None, or_null(yes_no())] = None
+    differences: Annotated[str | None, or_null(one_of(Differences))] = None
+    one_side: Annotated[bool | None, or_null(yes_no())] = None
+    passes: Annotated[int | None, or_null(whole(0))] = None
+    guided_radius: Annotated[float | None, or_null(number(0, unit="positions of the feature layer"))] = None
+
     def __post_init__(self) -> None:
         checks.check_fields(self, "emerdiff")
+
+    @property
+    def choices(self) -> Choices:
+        """What is computed: the row of `speed`, but for what the config itself says."""
+        own = {field.name: getattr(self, field.name) for field in fields(Choices)}
+        return replace(SPEEDS[self.speed], **{name: value for name, value in own.items() if value is not None})
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> EmerDiffConfig:

@@ -8,6 +8,7 @@ as in the fast guided filter (He and Sun, arXiv 1505.00996): borders in an image
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,17 +18,22 @@ from torch import Tensor
 
 from emerdiff.frame import resize_plane, to_frame
 
+Plane = NDArray[Any]  # (h, w) float32; what OpenCV's types do not say
+
 EPSILON = 1e-3  # RGB spans 0..1: where colours vary less (variance), the filter smooths and follows no edge
 
 
-def guided_planes(planes: Sequence[Tensor], rgb: NDArray[np.uint8], radius: int) -> Iterator[NDArray[np.float32]]:
+def guided_planes(
+    planes: Sequence[Tensor], rgb: NDArray[np.uint8], frame_hw: tuple[int, int], radius: int
+) -> Iterator[NDArray[np.float32]]:
     """Yields the share of each plane (h, w) float32, filtered, at the size (H, W) of its image `rgb` (H, W, 3) uint8.
 
-    `radius` is in px of the planes: so far a window of the filter reaches to each side.
+    The filter works at the size `frame_hw`, to which planes of another size are brought bilinearly; its windows reach
+    `radius` px of it to each side.
     """
-    guide = GuidedFilter(rgb, (planes[0].shape[0], planes[0].shape[1]), radius)
+    guide = GuidedFilter(rgb, frame_hw, radius)
     for share in shares(planes):
-        yield guide(share).numpy()
+        yield guide(share if share.shape == frame_hw else resize_plane(share, frame_hw))
 
 
 def shares(planes: Sequence[Tensor]) -> list[Tensor]:
@@ -39,37 +45,68 @@ def shares(planes: Sequence[Tensor]) -> list[Tensor]:
 class GuidedFilter:
     """The filter for planes (h, w) of one image: (H, W, 3) uint8.
 
-    `frame_hw` is the size of the planes; the square windows reach `radius` px of it to each side.
+    `frame_hw` is the size of the planes; the square windows reach `radius` px of it to each side. All in float32.
     """
 
     def __init__(self, rgb: NDArray[np.uint8], frame_hw: tuple[int, int], radius: int) -> None:
-        self.rgb = rgb
+        self.size_hw = (rgb.shape[0], rgb.shape[1])
         self.window = (2 * radius + 1, 2 * radius + 1)
-        pixels = to_frame(rgb, frame_hw)[0].permute(1, 2, 0).numpy()
-        self.guide = np.asarray(pixels / 2 + 0.5, np.float32)  # h w 3
-        self.mean = self._mean(self.guide)
-        products = self.guide[..., :, None] * self.guide[..., None, :]  # h w 3 3
-        covariance = self._mean(products.reshape(*frame_hw, 9)).reshape(products.shape)
-        covariance -= self.mean[..., :, None] * self.mean[..., None, :]
-        self.inverse = np.linalg.inv(covariance + EPSILON * np.eye(3, dtype=np.float32))
+        self.colours = [rgb[..., channel].astype(np.float32) / 255 for channel in range(3)]  # H W each
+        pixels = to_frame(rgb, frame_hw)[0].numpy() / 2 + 0.5
+        self.guide = [np.ascontiguousarray(channel) for channel in pixels]  # h w each
+        self.means = [self._mean(channel) for channel in self.guide]
 
-    def __call__(self, plane: Tensor) -> Tensor:
+        def covariance(first: int, second: int) -> Plane:
+            product = self._mean(cv2.multiply(self.guide[first], self.guide[second]))
+            plain = _minus_product(product, self.means[first], self.means[second])
+            return plain + EPSILON if first == second else plain
+
+        # Σ + εI = L D Lᵀ at each pixel, L of ones on the diagonal: solved there without any inverse, and in float32
+        # with less loss than by one.
+        rr, rg, rb = covariance(0, 0), covariance(0, 1), covariance(0, 2)
+        self.lower_rg, self.lower_rb = cv2.divide(rg, rr), cv2.divide(rb, rr)
+        gg = _minus_product(covariance(1, 1), self.lower_rg, rg)
+        gb = _minus_product(covariance(1, 2), self.lower_rb, rg)
+        self.lower_gb = cv2.divide(gb, gg)
+        bb = _minus_product(_minus_product(covariance(2, 2), self.lower_rb, rb), self.lower_gb, gb)
+        self.diagonal = rr, gg, bb
+
+    def __call__(self, plane: Tensor) -> NDArray[np.float32]:
         """(H, W) float32, at the image's size, from a plane (h, w) float32."""
         values = plane.numpy()
         average = self._mean(values)
-        covariance = self._mean(self.guide * values[..., None]) - self.mean * average[..., None]
-        slopes = np.einsum("hwij,hwj->hwi", self.inverse, covariance)
-        offset = average - (slopes * self.mean).sum(axis=-1)
-        slopes, offset = self._mean(slopes), self._mean(offset)
-        size_hw = (self.rgb.shape[0], self.rgb.shape[1])
-        result = resize_plane(torch.from_numpy(offset), size_hw)
-        for channel in range(3):
-            colour = torch.from_numpy(self.rgb[..., channel].astype(np.float32) / 255)
-            result += resize_plane(torch.from_numpy(slopes[..., channel]), size_hw) * colour
+        covariances = [
+            _minus_product(self._mean(cv2.multiply(channel, values)), mean, average)
+            for channel, mean in zip(self.guide, self.means, strict=True)
+        ]
+        slopes = self._solved(covariances)
+        offset = average
+        for slope, mean in zip(slopes, self.means, strict=True):
+            offset = _minus_product(offset, slope, mean)
+        result = self._at_image_size(self._mean(offset))
+        for slope, colour in zip(slopes, self.colours, strict=True):
+            cv2.accumulateProduct(self._at_image_size(self._mean(slope)), colour, result)
         return result
 
-    def _mean(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The mean of every channel over each window; beyond its sides the image is continued by reflection."""
-        channels = np.atleast_3d(values)
-        means = [cv2.blur(np.ascontiguousarray(channels[..., i]), self.window) for i in range(channels.shape[2])]
-        return np.asarray(np.stack(means, axis=-1).reshape(values.shape), np.float32)
+    def _solved(self, right: list[Plane]) -> list[Plane]:
+        """x of (Σ + εI) x = right, three planes (h, w) each."""
+        red, green, blue = right
+        green = _minus_product(green, self.lower_rg, red)
+        blue = _minus_product(_minus_product(blue, self.lower_rb, red), self.lower_gb, green)
+        blue = cv2.divide(blue, self.diagonal[2])
+        green = _minus_product(cv2.divide(green, self.diagonal[1]), self.lower_gb, blue)
+        red = _minus_product(cv2.divide(red, self.diagonal[0]), self.lower_rg, green)
+        return [_minus_product(red, self.lower_rb, blue), green, blue]
+
+    def _mean(self, values: Plane) -> Plane:
+        """(h, w) mean over each window; beyond its sides the image is continued by reflection."""
+        return cv2.blur(values, self.window)
+
+    def _at_image_size(self, values: Plane) -> Plane:
+        if self.size_hw[0] < values.shape[0] or self.size_hw[1] < values.shape[1]:
+            return resize_plane(torch.from_numpy(values), self.size_hw).numpy()
+        return cv2.resize(values, self.size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _minus_product(plane: Plane, first: Plane, second: Plane) -> Plane:
+    return cv2.subtract(plane, cv2.multiply(first, second))

@@ -6,10 +6,13 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from emerdiff.affinity import Affinity
 
 from ground.files import replacing
 
@@ -29,9 +32,11 @@ class Masks:
     low_res: NDArray[np.int32]  # (h, w), 0 … K−1, the masks that it was refined from
     features: NDArray[np.float32]  # (K, C), mean feature vector of each mask
     # (K, H, W), if it was asked for: d^i = ‖I⁻ − I⁺‖ (RGB spans 0..1), blurred and weighted by locality as the config
-    # says, resized bilinearly to the image. Never what the guided filter makes of it: `label_map` is its argmax without
-    # that filter only.
+    # says, resized bilinearly to the image; of latents, or the share of each mask by affinity, if the config says so.
+    # Never what the guided filter makes of it: `label_map` is its argmax without that filter only.
     difference: NDArray[np.float16] | None = None
+    # Of the image's positions in the UNet, if it was asked for; not in the file that `save` writes.
+    affinity: Affinity | None = None
 
     def __post_init__(self) -> None:
         _check("label_map", self.label_map, np.int32, 2)
@@ -73,7 +78,8 @@ class Masks:
         arrays = _read(path)
         if missing := [name for name in _ARRAYS[:3] if name not in arrays]:
             raise ValueError(f"{path} holds no {missing[0]}, expected a file written by Masks.save")
-        return cls(**{name: arrays[name] for name in _ARRAYS if name in arrays})
+        known: dict[str, Any] = {name: arrays[name] for name in _ARRAYS if name in arrays}
+        return cls(**known)
 
     @staticmethod
     def load_metadata(path: Path) -> dict[str, Scalar]:

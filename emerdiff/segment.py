@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emerdiff.backbone import Backbone, load_backbone
-from emerdiff.cluster import low_resolution_masks
+from emerdiff.cluster import low_resolution_masks, one_hot
 from emerdiff.config import EmerDiffConfig
 from emerdiff.difference import difference_planes, near_masks
 from emerdiff.fetch import fetch_weights
 from emerdiff.frame import frame_size, resized_planes, to_frame
 from emerdiff.guided import guided_planes
-from emerdiff.inversion import invert
 from emerdiff.masks import Masks
-from emerdiff.modulate import modulated_ends, signed_offsets
+from emerdiff.modulate import modulated_pairs
+from emerdiff.observe import observe
+from emerdiff.passes import pass_masks, passes_of, planes_of_masks
 from emerdiff.schedule import timesteps_from
 from ground.images import ImageLike, as_rgb
 from ground.planes import largest_plane
@@ -66,36 +67,58 @@ class EmerDiff:
         return cls(load_backbone(folder, device=device, dtype=dtype), config)
 
     @torch.inference_mode()
-    def segment(self, image: ImageLike, *, seed: int = 0, keep_difference: bool = False) -> Masks:
+    def segment(
+        self, image: ImageLike, *, seed: int = 0, keep_difference: bool = False, keep_affinity: bool = False
+    ) -> Masks:
         """Fine masks of a PIL.Image or (H, W, 3) uint8 RGB array, at its size; `seed` draws all the noise.
 
-        K is `config.clusters`, or less where the features of the image do not differ. Raises ValueError for another
-        kind of image, and for more clusters than the feature layer has positions.
+        K is `config.clusters`, or less where the features of the image do not differ. To keep the affinity of positions
+        costs a UNet call where clusters are refined by modulation. Raises ValueError for another kind of image, and for
+        more clusters than the feature layer has positions.
         """
         rgb = as_rgb(image)
         generator = torch.Generator().manual_seed(seed)
         clean = self._encoded(rgb)
-        low_res, features = low_resolution_masks(self.backbone, clean, self.config, generator)
-        steps = invert(self.backbone, clean, self.timesteps, generator, record_attention=self.config.inject_attention)
-        offsets = signed_offsets(low_res, self.config.strength)
-        ends = modulated_ends(self.backbone, steps, offsets, self.config)
-        planes = list(near_masks(difference_planes(self.backbone, ends, self.config), low_res, self.config.locality))
+        by_affinity = self.config.choices.refine == "affinity"
+        seen = observe(self.backbone, clean, self.config, generator, with_affinity=by_affinity or keep_affinity)
+        low_res, features = low_resolution_masks(seen.features, seen.grid_hw, self.config)
+        if seen.affinity is not None and by_affinity:
+            planes = list(seen.affinity.spread(one_hot(low_res)).cpu())
+        else:
+            planes = self._modulation_planes(clean, low_res, generator)
         label_map = largest_plane(self._at_image_size(planes, rgb, low_res.shape[0]))
-        return Masks(label_map, low_res, features, _stacked(planes, rgb.shape[:2]) if keep_difference else None)
+        return Masks(
+            label_map,
+            low_res,
+            features,
+            difference=_stacked(planes, rgb.shape[:2]) if keep_difference else None,
+            affinity=seen.affinity if keep_affinity else None,
+        )
 
     @torch.inference_mode()
     def naive(self, image: ImageLike, *, seed: int = 0) -> Masks:
         """The baseline: the clusters that `segment` finds with this seed, upsampled bilinearly, argmax."""
         rgb = as_rgb(image)
         generator = torch.Generator().manual_seed(seed)
-        low_res, features = low_resolution_masks(self.backbone, self._encoded(rgb), self.config, generator)
-        planes = (torch.from_numpy(low_res == index).float() for index in range(len(features)))
+        seen = observe(self.backbone, self._encoded(rgb), self.config, generator, with_affinity=False)
+        low_res, features = low_resolution_masks(seen.features, seen.grid_hw, self.config)
+        planes = one_hot(low_res)
         return Masks(largest_plane(resized_planes(planes, rgb.shape[:2])), low_res, features)
 
     def _encoded(self, rgb: NDArray[np.uint8]) -> Tensor:
         """z0 of the image at the model's size, (1, C, h, w) float32."""
-        frame_hw = frame_size(rgb.shape[:2], self.config.image_size, self.backbone.side_multiple)
-        return self.backbone.encode(to_frame(rgb, frame_hw))
+        return self.backbone.encode(to_frame(rgb, self._frame_hw(rgb)))
+
+    def _modulation_planes(self, clean: Tensor, low_res: NDArray[np.int32], generator: torch.Generator) -> list[Tensor]:
+        """K difference maps (h, w) float32 of the masks M^i of `low_res`, weighted by locality."""
+        passes = passes_of(low_res, self.config.choices.passes)
+        masks = pass_masks(low_res, passes)
+        pairs = modulated_pairs(self.backbone, clean, self.timesteps, masks, self.config, generator)
+        planes = planes_of_masks(list(difference_planes(self.backbone, *pairs, self.config)), low_res, passes)
+        return list(near_masks(planes, low_res, self.config.locality))
+
+    def _frame_hw(self, rgb: NDArray[np.uint8]) -> tuple[int, int]:
+        return frame_size((rgb.shape[0], rgb.shape[1]), self.config.image_size, self.backbone.side_multiple)
 
     def _at_image_size(
         self, planes: Sequence[Tensor], rgb: NDArray[np.uint8], grid_rows: int
@@ -104,10 +127,11 @@ class EmerDiff:
 
         `grid_rows` is the number of rows of the feature layer's grid.
         """
-        if self.config.guided_radius == 0:
+        if self.config.choices.guided_radius == 0:
             return resized_planes(planes, rgb.shape[:2])
-        radius = max(1, round(self.config.guided_radius * planes[0].shape[0] / grid_rows))  # px of the planes
-        return guided_planes(planes, rgb, radius)
+        frame_hw = self._frame_hw(rgb)
+        radius = max(1, round(self.config.choices.guided_radius * frame_hw[0] / grid_rows))  # px of the frame
+        return guided_planes(planes, rgb, frame_hw, radius)
 
 
 def _stacked(planes: Sequence[Tensor], size_hw: tuple[int, int]) -> NDArray[np.float16]:

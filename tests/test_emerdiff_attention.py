@@ -3,15 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from tiny_emerdiff import tiny_backbone
+from tiny_emerdiff import UNETS, tiny_backbone
 
 from emerdiff import attention
 from emerdiff.attention import (
     attention_layers,
-    injected_attention,
+    attention_rows,
+    first_outputs,
     offset_output,
-    recorded_attention,
-    recorded_queries,
+    shared_attention,
     token_grid,
 )
 
@@ -38,38 +38,84 @@ def test_queries_are_the_layers_projections_before_heads_are_split(backbone):
     layer = backbone.layer(LAYER, "feature_layer")
     inputs = []
     hook = layer.to_q.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
-    with recorded_queries(layer) as queries:
+    with first_outputs([layer.to_q]) as outputs:
         backbone.predict(latents(2), 1)
     hook.remove()
-    assert [query.shape for query in queries] == [(2, 16, 16)]
-    torch.testing.assert_close(queries[0], inputs[0] @ layer.to_q.weight.T)
+    assert outputs[layer.to_q].shape == (2, 16, 16)
+    torch.testing.assert_close(outputs[layer.to_q], inputs[0] @ layer.to_q.weight.T)
 
 
-def test_a_record_holds_self_attentions_and_cross_attentions(backbone):
-    with recorded_attention(backbone.unet) as record:
-        backbone.predict(latents(1), 1)
-    layers = attention_layers(backbone.unet)
-    assert set(record.queries) == set(record.keys) == {name for name in layers if name.endswith("attn1")}
-    assert set(record.outputs) == {name for name in layers if name.endswith("attn2")}
+def test_a_pass_ends_when_all_that_was_asked_for_is_there(backbone):
+    unet, ran = backbone.unet, []
+    before = traces(unet)
+    asked = [unet.up_blocks[0], unet.down_blocks[1].resnets[0], unet.up_blocks[1].resnets[0]]
+    hooks = [
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+        for name, module in unet.named_modules()
+        if name in ("up_blocks.1.resnets.0", "up_blocks.1.attentions.0", "up_blocks.1")
+    ]
+    with first_outputs(asked) as outputs:
+        backbone.predict(latents(2), 1)
+        raise AssertionError("the block ends with the pass")
+    for hook in hooks:
+        hook.remove()
+    assert set(outputs) == set(asked) and ran == ["up_blocks.1.resnets.0"]
+    assert traces(unet) == before
 
 
-@pytest.mark.parametrize("shared_tokens", [0, 1024])
-def test_injecting_its_own_attention_changes_nothing(backbone, shared_tokens, monkeypatch):
-    monkeypatch.setattr(attention, "_SHARED_SOFTMAX_TOKENS", shared_tokens)
-    with recorded_attention(backbone.unet) as record:
-        expected = backbone.predict(latents(1), 1)
-    with injected_attention(backbone.unet, record):
-        twice = backbone.predict(latents(1).expand(2, -1, -1, -1), 1)
-    torch.testing.assert_close(twice, expected.expand(2, -1, -1, -1), rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("layout", UNETS)
+@pytest.mark.parametrize("numbers", [1, 100, 2**24])
+def test_following_itself_changes_nothing(layout, numbers, monkeypatch):
+    """However many rows of the softmax are computed at once."""
+    monkeypatch.setattr(attention, "_SOFTMAX_NUMBERS", numbers)
+    backbone = tiny_backbone(layout)
+    latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    expected = backbone.predict(latent, 1)
+    with shared_attention(backbone.unet):
+        for _ in range(2):  # as a leader, as a follower
+            twice = backbone.predict(latent.expand(2, -1, -1, -1), 1)
+            torch.testing.assert_close(twice, expected.expand(2, -1, -1, -1), rtol=1e-4, atol=1e-5)
 
 
-def test_the_injected_attention_is_that_of_the_other_latent(backbone):
-    with recorded_attention(backbone.unet) as record:
-        backbone.predict(latents(1, seed=1), 1)
-    own = backbone.predict(latents(1), 1)
-    with injected_attention(backbone.unet, record):
-        injected = backbone.predict(latents(1), 1)
-    assert (own - injected).abs().max() > 1e-3
+def test_the_attention_is_that_of_the_first_item_of_the_first_pass(backbone):
+    leader, follower = latents(1, seed=1), latents(1)
+    own = backbone.predict(follower, 1)
+    with shared_attention(backbone.unet):
+        together = backbone.predict(torch.cat([leader, follower]), 1)
+        later = backbone.predict(torch.cat([follower, leader]), 1)
+    torch.testing.assert_close(later, together.flip(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together[0, None], backbone.predict(leader, 1), rtol=1e-4, atol=1e-5)
+    assert (together[1, None] - own).abs().max() > 1e-3
+    with shared_attention(backbone.unet):  # another leader
+        torch.testing.assert_close(backbone.predict(follower, 1), own, rtol=1e-4, atol=1e-5)
+
+
+def test_queries_and_keys_of_followers_are_never_projected(backbone):
+    sizes: dict[str, set[int]] = {"to_q": set(), "to_k": set()}
+    hooks = [
+        getattr(layer, part).register_forward_hook(lambda module, args, output, part=part: sizes[part].add(len(output)))
+        for layer in attention_layers(backbone.unet).values()
+        for part in sizes
+    ]
+    with shared_attention(backbone.unet):
+        backbone.predict(latents(3), 1)
+        assert sizes == {"to_q": {1}, "to_k": {1}}
+        sizes["to_q"].clear()
+        backbone.predict(latents(3), 1)
+    for hook in hooks:
+        hook.remove()
+    assert sizes["to_q"] == set()
+
+
+def test_rows_of_the_softmax_cover_it_and_add_up_to_one(monkeypatch):
+    query, key = torch.randn(2, 3, 10, 4, generator=torch.Generator().manual_seed(0))
+    ((_, whole),) = attention_rows(query, key, 0.5)
+    torch.testing.assert_close(whole.sum(-1), torch.ones(3, 10))
+    monkeypatch.setattr(attention, "_SOFTMAX_NUMBERS", 3 * 10 * 4)
+    parts = list(attention_rows(query.half(), key.half(), 0.5))
+    assert [(rows.start, rows.stop) for rows, _ in parts] == [(0, 4), (4, 8), (8, 10)]
+    torch.testing.assert_close(torch.cat([weights for _, weights in parts], 1), whole, atol=1e-2, rtol=0)
+    assert parts[0][1].dtype == torch.float32
 
 
 def test_an_offset_is_one_scalar_per_position(backbone):
@@ -98,9 +144,7 @@ def test_an_offset_of_another_grid_is_resized(backbone):
 def test_nothing_is_left_behind(backbone):
     unet, layer = backbone.unet, backbone.layer(LAYER, "modulation_layer")
     before = traces(unet)
-    with recorded_attention(unet) as record, recorded_queries(layer):
-        backbone.predict(latents(1), 1)
-    with injected_attention(unet, record), offset_output(layer, torch.ones(1, 4, 4), LATENT_HW):
+    with shared_attention(unet), first_outputs([unet, layer]), offset_output(layer, torch.ones(1, 4, 4), LATENT_HW):
         assert traces(unet) != before
         backbone.predict(latents(1), 1)
     assert traces(unet) == before
@@ -109,12 +153,9 @@ def test_nothing_is_left_behind(backbone):
 def test_nothing_is_left_behind_by_an_exception(backbone):
     unet, layer = backbone.unet, backbone.layer(LAYER, "modulation_layer")
     before = traces(unet)
-    with recorded_attention(unet) as record:
-        backbone.predict(latents(1), 1)
     uses = (
-        recorded_queries(layer),
-        recorded_attention(unet),
-        injected_attention(unet, record),
+        first_outputs([layer.to_q]),
+        shared_attention(unet),
         offset_output(layer, torch.ones(1, 4, 4), LATENT_HW),
     )
     for use in uses:
@@ -136,7 +177,7 @@ def test_token_grid_that_does_not_fit():
         token_grid((64, 64), 77)
 
 
-def test_attention_that_is_more_than_q_k_v_is_not_recorded():
+def test_attention_that_is_more_than_q_k_v_is_not_shared():
     unet = UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(8, 16),
@@ -147,6 +188,6 @@ def test_attention_that_is_more_than_q_k_v_is_not_recorded():
         attention_head_dim=4,
         norm_num_groups=4,
     )
-    with pytest.raises(ValueError, match=r"down_blocks\.0\.attentions\.0 has more than"), recorded_attention(unet):
+    with pytest.raises(ValueError, match=r"down_blocks\.0\.attentions\.0 has more than"), shared_attention(unet):
         pass
     assert traces(unet)[0] == 0

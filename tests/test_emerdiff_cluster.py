@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from skimage.measure import label as connected_parts
-from tiny_emerdiff import picture, tiny_backbone, tiny_config
+from tiny_emerdiff import tiny_config
 
-from emerdiff.attention import recorded_queries
-from emerdiff.cluster import cluster, low_resolution_masks, read_features, with_positions
-from emerdiff.frame import to_frame
+from emerdiff.cluster import cluster, low_resolution_masks, one_hot, with_positions
 
 
 def test_separate_groups_are_found():
@@ -79,40 +76,15 @@ def test_one_position_is_one_cluster():
 
 @pytest.mark.parametrize("clustering", ["kmeans", "ward"])
 def test_masks_lie_on_the_layers_grid(clustering):
-    backbone, config = tiny_backbone(), tiny_config(clustering=clustering, position_weight=0.5)
-    clean = backbone.encode(to_frame(picture(64, 96), (64, 96)))
-    low_res, means = low_resolution_masks(backbone, clean, config, torch.Generator().manual_seed(0))
+    config = tiny_config(clustering=clustering, position_weight=0.5)
+    queries = np.random.default_rng(0).normal(size=(24, 16)).astype(np.float32)
+    low_res, means = low_resolution_masks(queries, (4, 6), config)
     assert low_res.shape == (4, 6) and low_res.dtype == np.int32
     assert means.shape == (3, 16) and means.dtype == np.float32  # of the queries alone, without positions
-    queries = read_features(backbone, clean, config, torch.Generator().manual_seed(0)).reshape(4, 6, 16)
-    np.testing.assert_allclose(means, [queries[low_res == index].mean(0) for index in range(3)], rtol=1e-5)
+    placed = queries.reshape(4, 6, 16)
+    np.testing.assert_allclose(means, [placed[low_res == index].mean(0) for index in range(3)], rtol=1e-5)
 
 
-def test_features_are_averaged_over_draws():
-    backbone = tiny_backbone()
-    clean = backbone.encode(to_frame(picture(), (64, 64)))
-    one, two, both = tiny_config(), tiny_config(), tiny_config(feature_draws=2)
-    generator = torch.Generator().manual_seed(0)
-    singles = [read_features(backbone, clean, config, generator) for config in (one, two)]
-    averaged = read_features(backbone, clean, both, torch.Generator().manual_seed(0))
-    assert not np.array_equal(*singles)
-    np.testing.assert_allclose(averaged, np.mean(singles, axis=0), rtol=1e-4, atol=1e-6)
-
-
-def test_features_come_from_the_configured_layer_and_timestep():
-    backbone = tiny_backbone()
-    clean = backbone.encode(to_frame(picture(), (64, 64)))
-    name = "down_blocks.1.attentions.0.transformer_blocks.0.attn1"
-    config = tiny_config(feature_layer=name, timestep_feature=500)  # off the schedule
-    features = read_features(backbone, clean, config, torch.Generator().manual_seed(0))
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    alpha = backbone.schedule.alphas_cumprod[500]
-    with recorded_queries(backbone.layer(name, "feature_layer")) as queries:
-        backbone.predict(alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise, 500)
-    np.testing.assert_allclose(features, queries[0][0].numpy(), rtol=1e-4, atol=1e-5)
-
-
-def test_features_that_overflow_are_an_error():
-    backbone = tiny_backbone()
-    with pytest.raises(ValueError, match="not finite in this dtype; try bfloat16 or float32"):
-        read_features(backbone, torch.full((1, 4, 8, 8), float("inf")), tiny_config(), torch.Generator())
+def test_one_hot():
+    masks = one_hot(np.array([[0, 2], [1, 1]], np.int32))
+    assert masks.tolist() == [[[1, 0], [0, 0]], [[0, 0], [1, 1]], [[0, 1], [0, 0]]]

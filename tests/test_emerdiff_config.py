@@ -48,6 +48,13 @@ def test_the_papers_constants_are_the_defaults():
         ("image_blur", "1"),
         ("difference_blur", float("inf")),
         ("batch_size", 0),
+        ("timestep_affinity", -1),
+        ("speed", "slow"),
+        ("refine", "decoder"),
+        ("one_step", 1),
+        ("differences", "pixels"),
+        ("one_side", "yes"),
+        ("passes", -1),
     ],
 )
 def test_a_bad_value_is_named_in_one_line(field, value):

@@ -9,7 +9,7 @@ import torch
 from tiny_emerdiff import picture, tiny_backbone, tiny_config
 
 from emerdiff import EmerDiff
-from emerdiff.frame import resized_planes
+from emerdiff.frame import resize_plane, resized_planes
 from emerdiff.guided import EPSILON, GuidedFilter, guided_planes, shares
 from ground.planes import largest_plane
 
@@ -30,7 +30,7 @@ def test_coarse_blocks_take_the_outline_of_what_is_seen(side):
     blocks = cv2.resize(cv2.resize(truth, (8, 8), interpolation=cv2.INTER_AREA).round(), (64, 64), interpolation=0)
     planes = [torch.from_numpy(1 - blocks), torch.from_numpy(blocks)]
     rough = largest_plane(resized_planes(planes, (side, side)))
-    fine = largest_plane(guided_planes(planes, coloured(truth), 8))
+    fine = largest_plane(guided_planes(planes, coloured(truth), (64, 64), 8))
     assert (rough != truth).mean() > 0.02
     assert (fine != truth).mean() < 0.25 * (rough != truth).mean()
 
@@ -49,7 +49,7 @@ def test_it_is_the_filter_of_the_paper():
             covariance = np.cov(colours.T, bias=True) + EPSILON * np.eye(3)
             slope = np.linalg.solve(covariance, ((colours - colours.mean(0)) * values[:, None]).mean(0))
             coefficients[y, x] = (slope, values.mean() - slope @ colours.mean(0))
-    filtered = GuidedFilter(rgb, (16, 16), radius)(torch.from_numpy(plane)).numpy()
+    filtered = GuidedFilter(rgb, (16, 16), radius)(torch.from_numpy(plane))
     for y in range(4, 12):
         for x in range(4, 12):
             around = [coefficients[y + i, x + j] for i in range(-2, 3) for j in range(-2, 3)]
@@ -61,7 +61,7 @@ def test_without_edges_it_smooths_alone():
     plane = torch.from_numpy(disc(32, 10))
     filtered = GuidedFilter(np.full((32, 32, 3), 77, np.uint8), (32, 32), 3)(plane)
     twice = cv2.blur(cv2.blur(plane.numpy(), (7, 7)), (7, 7))
-    np.testing.assert_allclose(filtered.numpy(), twice, atol=1e-5)
+    np.testing.assert_allclose(filtered, twice, atol=1e-5)
 
 
 def test_shares_of_each_pixel_add_up_to_one_where_anything_differs():
@@ -82,7 +82,7 @@ def test_segment_filters_the_shares_of_its_planes_and_keeps_the_planes_themselve
     assert after.label_map.shape == size_hw
     if size_hw == (64, 64):  # the model's own frame: its planes are known, up to rounding to float16
         planes = [torch.from_numpy(plane.astype(np.float32)) for plane in before.difference]
-        expected = largest_plane(guided_planes(planes, image, round(1.5 * 64 / before.low_res.shape[0])))
+        expected = largest_plane(guided_planes(planes, image, (64, 64), round(1.5 * 64 / before.low_res.shape[0])))
         assert (after.label_map == expected).mean() > 0.99
         assert (after.label_map != before.label_map).mean() > 0.01
 
@@ -91,10 +91,39 @@ def test_guided_planes_are_shares_at_the_size_of_the_image():
     planes = [torch.rand(8, 12) for _ in range(3)]
     image = picture(20, 30)
     guide = GuidedFilter(image, (8, 12), 2)
-    for found, share in zip(guided_planes(planes, image, 2), shares(planes), strict=True):
+    for found, share in zip(guided_planes(planes, image, (8, 12), 2), shares(planes), strict=True):
         assert found.shape == (20, 30)
         np.testing.assert_array_equal(found, guide(share))
 
 
+def test_planes_of_another_size_are_brought_to_the_frame():
+    planes, image = [torch.rand(4, 6) for _ in range(3)], picture(20, 30)
+    whole = [resize_plane(share, (16, 24)) for share in shares(planes)]
+    guide = GuidedFilter(image, (16, 24), 2)
+    for found, share in zip(guided_planes(planes, image, (16, 24), 2), whole, strict=True):
+        np.testing.assert_array_equal(found, guide(share))
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_images_without_colour_and_without_contrast_lose_nothing_in_float32(grey):
+    """Three equal channels: the covariance is singular but for EPSILON. Against float64, for the same windows."""
+    rng = np.random.default_rng(1)
+    rgb = np.repeat(rng.integers(0, 256, (24, 24, 1), np.uint8), 3, axis=2) if grey else np.zeros((24, 24, 3), np.uint8)
+    plane = rng.random((24, 24)).astype(np.float32)
+
+    def mean(values):
+        return cv2.blur(values, (5, 5))
+
+    guide = rgb / 255
+    products = np.stack([mean(guide[..., i] * guide[..., j]) for i in range(3) for j in range(3)], -1)
+    means, average = mean(guide), mean(plane.astype(np.float64))
+    covariance = products.reshape(24, 24, 3, 3) - means[..., :, None] * means[..., None, :] + EPSILON * np.eye(3)
+    right = mean(guide * plane[..., None]) - means * average[..., None]
+    slopes = np.linalg.solve(covariance, right[..., None])[..., 0]
+    expected = (mean(slopes) * guide).sum(-1) + mean(average - (slopes * means).sum(-1))
+    filtered = GuidedFilter(rgb, (24, 24), 2)(torch.from_numpy(plane))
+    np.testing.assert_allclose(filtered, expected, atol=1e-4)
+
+
 def test_the_default_is_the_paper():
-    assert tiny_config().guided_radius == 0
+    assert tiny_config().choices.guided_radius == 0

@@ -7,30 +7,23 @@ from reference_emerdiff import reference_differences
 from tiny_emerdiff import picture, tiny_backbone, tiny_config
 
 from emerdiff import attention
+from emerdiff.cluster import one_hot
 from emerdiff.difference import blur, difference_planes
 from emerdiff.frame import to_frame
-from emerdiff.inversion import invert
-from emerdiff.modulate import modulated_ends, signed_offsets
+from emerdiff.modulate import modulated_ends, modulated_pairs
 
 TIMESTEPS = [21, 11, 1]
 LOW_RES = np.repeat(np.array([[0, 0, 1, 1, 2, 2]], np.int32), 4, axis=0)  # 4 x 6 positions of a 64 x 96 image
 
 
 def planes_of(backbone, config, seed: int = 0) -> torch.Tensor:
-    """(K, H, W) by the package, for the same masks as the reference."""
+    """(K, h, w) by the package, for the same masks as the reference."""
     clean = backbone.encode(to_frame(picture(64, 96), (64, 96)))
     generator = torch.Generator().manual_seed(seed)
     for _ in range(config.feature_draws):
         torch.randn(clean.shape, generator=generator)
-    steps = invert(backbone, clean, TIMESTEPS, generator, record_attention=config.inject_attention)
-    ends = modulated_ends(backbone, steps, signed_offsets(LOW_RES, config.strength), config)
-    return torch.stack(list(difference_planes(backbone, ends, config)))
-
-
-def test_offsets_are_signed_masks():
-    offsets = signed_offsets(np.array([[0, 1], [1, 1]], np.int32), 10.0)
-    expected = [[[-10, 0], [0, 0]], [[10, 0], [0, 0]], [[0, -10], [-10, -10]], [[0, 10], [10, 10]]]
-    assert torch.equal(offsets, torch.tensor(expected, dtype=torch.float32))
+    pairs = modulated_pairs(backbone, clean, TIMESTEPS, one_hot(LOW_RES), config, generator)
+    return torch.stack(list(difference_planes(backbone, *pairs, config)))
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
@@ -71,10 +64,10 @@ def test_the_settings_matter():
     assert all((planes[0] - other).abs().max() > 1e-3 for other in planes[1:])
 
 
-def test_large_layers_give_the_same(monkeypatch):
+def test_rows_of_the_softmax_at_once_do_not_matter(monkeypatch):
     backbone, config = tiny_backbone(), tiny_config()
     shared = planes_of(backbone, config)
-    monkeypatch.setattr(attention, "_SHARED_SOFTMAX_TOKENS", 0)
+    monkeypatch.setattr(attention, "_SOFTMAX_NUMBERS", 100)
     torch.testing.assert_close(planes_of(backbone, config), shared, rtol=1e-3, atol=2e-5)
 
 
@@ -91,10 +84,58 @@ def test_no_strength_replays_the_latent(modulate, inject_attention):
     backbone = tiny_backbone()
     config = tiny_config(strength=0, modulate=modulate, inject_attention=inject_attention)
     clean = backbone.encode(to_frame(picture(), (64, 64)))
-    steps = invert(backbone, clean, TIMESTEPS, torch.Generator().manual_seed(0), record_attention=inject_attention)
-    ends = modulated_ends(backbone, steps, torch.zeros(6, 4, 4), config)
+    ends = modulated_ends(backbone, clean, TIMESTEPS, torch.zeros(6, 4, 4), config, torch.Generator().manual_seed(0))
     torch.testing.assert_close(ends, clean.expand(6, -1, -1, -1), rtol=1e-4, atol=1e-5)
-    assert max(plane.max() for plane in difference_planes(backbone, ends, config)) < 1e-4
+    assert max(plane.max() for plane in difference_planes(backbone, ends[0::2], ends[1::2], config)) < 1e-4
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_one_step_is_the_reference_with_a_schedule_of_one(prediction_type):
+    """x̂_0(t_m; ±λM) + (z0 − x̂_0(t_m)), written out by the reference as the only step of a schedule."""
+    backbone = tiny_backbone(prediction_type=prediction_type)
+    config = tiny_config(difference_blur=0, one_step=True)
+    clean = backbone.encode(to_frame(picture(64, 96), (64, 96)))
+    planes = planes_of(backbone, config)
+    expected = reference_differences(backbone, clean, torch.from_numpy(LOW_RES), TIMESTEPS[:1], config, seed=0)
+    torch.testing.assert_close(planes, expected, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("one_step", [True, False])
+def test_one_side_is_the_end_without_an_offset_against_that_with_it(one_step):
+    backbone = tiny_backbone()
+    clean = backbone.encode(to_frame(picture(64, 96), (64, 96)))
+
+    def pairs(**changes):
+        config = tiny_config(one_step=one_step, **changes)
+        generator = torch.Generator().manual_seed(0)
+        return modulated_pairs(backbone, clean, TIMESTEPS, one_hot(LOW_RES), config, generator)
+
+    (minus, plus), (known, one) = pairs(), pairs(one_side=True)
+    assert known is clean and plus.shape == minus.shape == (3, 4, 8, 12)
+    torch.testing.assert_close(one, plus, rtol=1e-4, atol=1e-5)
+    nothing, none = pairs(strength=0)
+    torch.testing.assert_close(nothing, clean.expand_as(nothing), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(none, nothing, rtol=1e-4, atol=1e-5)
+
+
+def test_differences_of_latents():
+    backbone, (minus, plus) = tiny_backbone(), torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    config = tiny_config(differences="latents")
+    planes = torch.stack(list(difference_planes(backbone, minus, plus, config)))
+    torch.testing.assert_close(planes, (minus - plus).square().sum(1).sqrt())
+    against_one = torch.stack(list(difference_planes(backbone, minus[:1], plus, config)))
+    torch.testing.assert_close(against_one, (minus[:1] - plus).square().sum(1).sqrt())
+
+
+def test_images_against_one_are_those_against_it_again_and_again():
+    backbone, (minus, plus) = tiny_backbone(), torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    decoded = []
+    hook = backbone.vae.decoder.register_forward_hook(lambda module, args, output: decoded.append(len(output)))
+    one = torch.stack(list(difference_planes(backbone, minus[:1], plus, tiny_config())))
+    hook.remove()
+    assert sum(decoded) == 4
+    many = torch.stack(list(difference_planes(backbone, minus[:1].expand(3, -1, -1, -1), plus, tiny_config())))
+    torch.testing.assert_close(one, many, rtol=1e-4, atol=1e-5)
 
 
 def test_blurs():
@@ -110,7 +151,7 @@ def test_the_image_blur_is_of_both_images():
     backbone = tiny_backbone()
     ends = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     config = tiny_config(image_blur=2.0, difference_blur=0.0)
-    (plane,) = difference_planes(backbone, ends, config)
+    (plane,) = difference_planes(backbone, ends[:1], ends[1:], config)
     minus, plus = (blur(image.permute(1, 2, 0).numpy(), 2.0) for image in backbone.decode(ends))
     np.testing.assert_allclose(plane.numpy(), np.linalg.norm(minus - plus, axis=2), atol=1e-5)
 
@@ -118,4 +159,4 @@ def test_the_image_blur_is_of_both_images():
 def test_differences_that_overflow_are_an_error():
     backbone = tiny_backbone()
     with pytest.raises(ValueError, match="not finite in this dtype; try bfloat16 or float32"):
-        list(difference_planes(backbone, torch.full((2, 4, 8, 8), float("nan")), tiny_config()))
+        list(difference_planes(backbone, *torch.full((2, 1, 4, 8, 8), float("nan")), tiny_config()))

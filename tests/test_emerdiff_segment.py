@@ -157,13 +157,17 @@ def test_features_without_any_difference_are_one_mask():
     assert np.array_equal(masks.features, np.zeros((1, 16)))
 
 
-def test_unmodulated_calls_are_one_per_timestep_and_draw(segmenter):
-    batches = []
-    hook = segmenter.backbone.unet.register_forward_hook(lambda module, args, output: batches.append(len(args[0])))
+def test_a_pass_for_the_features_then_tails_then_whole_passes_with_the_unmodulated_one(segmenter):
+    unet, calls, began = segmenter.backbone.unet, [], []
+    hooks = [
+        unet.register_forward_pre_hook(lambda module, args: calls.append(len(args[0]))),
+        unet.down_blocks[0].resnets[0].register_forward_hook(lambda module, args, output: began.append(len(output))),
+    ]
     segmenter.segment(picture())
-    hook.remove()
-    timesteps = len(segmenter.timesteps)
-    assert batches == [1] + [1, 4, 2] * timesteps  # features; then a pass for Q and K, and six trajectories
+    for hook in hooks:
+        hook.remove()
+    assert calls == [1, 1, 4, 2, 4, 3, 4, 3]  # batches of four: two of six tails, two of seven trajectories a timestep
+    assert began == [1, 1, 4, 3, 4, 3]  # tails begin behind the modulation layer
 
 
 def test_nothing_is_left_in_the_unet(segmenter):

@@ -1,0 +1,129 @@
+"""Affinity: which positions of an image the UNet holds for one thing → coarse maps carried to its finest grid.
+
+Two kinds, by what the UNet has. Where its last up block has self-attentions (Stable Diffusion: 64×64 positions), a map
+is multiplied by them, as CLIPer does (ICCV 2025). Where it has none, each position takes a mean of its neighbours,
+weighted by how alike the features are that come into that block (ours).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad
+
+from emerdiff.attention import attention_layers, attention_rows
+
+# Of a softmax, over the maximum of its column, what is smaller does not count (CLIPer's released code).
+THRESHOLD = 0.1
+_LAYERS = 2  # of the last up block, the first ones: those of CLIPer's released settings
+WINDOW = 4  # positions that a window of features reaches to each side
+# The squared distance of features, over their total variance, at which a neighbour's weight has fallen to 1/e.
+SPREAD = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionAffinity:
+    """P, the product over layers and heads of row-normalised self-attention maps; never in memory as a whole."""
+
+    queries: tuple[Tensor, ...]  # of each layer, the first to be applied first: (heads, N, d)
+    keys: tuple[Tensor, ...]  # the same
+    scales: tuple[float, ...]  # of QKᵀ
+    grid_hw: tuple[int, int]  # of the N positions
+
+    def spread(self, planes: Tensor) -> Tensor:
+        """P·M: (K, H, W) float32 on the affinity's grid and device, from maps (K, h, w) on any grid."""
+        columns = _on_grid(planes, self.grid_hw, self.queries[0].device).flatten(1).T  # N K
+        for query, key, scale in zip(self.queries, self.keys, self.scales, strict=True):
+            for head in reversed(range(len(query))):
+                columns = _times_attention(query[head, None], key[head, None], scale, columns)
+        return columns.T.unflatten(1, self.grid_hw).contiguous()
+
+
+@dataclass(frozen=True, eq=False)
+class WindowAffinity:
+    """Weights of the neighbours of each position; of one position they add up to 1."""
+
+    weights: Tensor  # ((2 WINDOW + 1)², H, W), row by row of the window; 0 outside the image
+
+    def spread(self, planes: Tensor) -> Tensor:
+        """(K, H, W) float32 on the affinity's grid and device, from maps (K, h, w) on any grid."""
+        planes = _on_grid(planes, (self.weights.shape[1], self.weights.shape[2]), self.weights.device)
+        spread = torch.zeros_like(planes)
+        for weight, neighbours in zip(self.weights, _shifts(planes), strict=True):
+            spread += weight * neighbours
+        return spread
+
+
+Affinity = AttentionAffinity | WindowAffinity
+
+
+def affinity_modules(unet: Any) -> list[nn.Module]:
+    """The modules whose outputs in one pass `affinity_of` takes."""
+    if layers := _finest_self_attentions(unet):
+        return [projection for layer in layers for projection in (layer.to_q, layer.to_k)]
+    return [unet.up_blocks[max(len(unet.up_blocks) - 2, 0)]]
+
+
+def affinity_of(unet: Any, outputs: Sequence[Tensor], latent_hw: tuple[int, int]) -> Affinity:
+    """The affinity of one latent of that size, from what the `affinity_modules` gave: (N, C) or (C, H, W) float32."""
+    layers = _finest_self_attentions(unet)
+    if not layers:
+        return WindowAffinity(window_weights(outputs[0]))
+    heads = [
+        output.unflatten(1, (layer.heads, -1)).transpose(0, 1)
+        for layer, pair in zip(layers, zip(outputs[0::2], outputs[1::2], strict=True), strict=True)
+        for output in pair
+    ]
+    return AttentionAffinity(tuple(heads[0::2]), tuple(heads[1::2]), tuple(layer.scale for layer in layers), latent_hw)
+
+
+def window_weights(features: Tensor) -> Tensor:
+    """(window², H, W) float32 weights, exp(−‖f_p − f_q‖² / (SPREAD · total variance)), of features (C, H, W)."""
+    variance = features.flatten(1).var(dim=1, correction=0).sum().clamp(min=torch.finfo(torch.float32).tiny)
+    distances = [(neighbours - features).square().sum(0) for neighbours in _shifts(features)]
+    inside = [there[0] for there in _shifts(torch.ones_like(features[:1]))]
+    weights = torch.exp(torch.stack(distances) / (-SPREAD * variance)) * torch.stack(inside)
+    return weights / weights.sum(0)
+
+
+def _finest_self_attentions(unet: Any) -> list[Any]:
+    layers = attention_layers(unet.up_blocks[-1]).values()
+    return [layer for layer in layers if not layer.is_cross_attention][:_LAYERS]
+
+
+def _on_grid(planes: Tensor, grid_hw: tuple[int, int], device: torch.device) -> Tensor:
+    planes = planes.to(device, torch.float32)
+    if planes.shape[1:] == grid_hw:
+        return planes
+    return interpolate(planes[None], size=grid_hw, mode="bilinear", align_corners=False)[0]
+
+
+def _shifts(planes: Tensor) -> Iterator[Tensor]:
+    """Yields (C, H, W) `planes` as each place in the window sees them, row by row: 0 beyond the sides."""
+    padded = pad(planes, (WINDOW,) * 4)
+    height, width = planes.shape[1:]
+    for row in range(2 * WINDOW + 1):
+        for column in range(2 * WINDOW + 1):
+            yield padded[:, row : row + height, column : column + width]
+
+
+def _times_attention(query: Tensor, key: Tensor, scale: float, columns: Tensor) -> Tensor:
+    """A·columns, (N, K), with the map A of one head's Q and K, (1, N, d): thresholded, its rows adding up to 1.
+
+    A row of which nothing is left keeps its own values.
+    """
+    tiny = torch.finfo(torch.float32).tiny
+    largest = torch.full((query.shape[1],), tiny, device=query.device)  # of each column of the softmax
+    for _, weights in attention_rows(query, key, scale):
+        largest = torch.maximum(largest, weights[0].amax(0))
+    result = columns.clone()
+    for rows, weights in attention_rows(query, key, scale):
+        relative = weights[0] / largest
+        relative = relative.masked_fill(relative < THRESHOLD, 0)
+        total = relative.sum(1, keepdim=True)
+        result[rows] = torch.where(total > 0, relative @ columns / total.clamp(min=tiny), columns[rows])
+    return result

@@ -1,0 +1,62 @@
+"""Speed: how much of EmerDiff is computed. A mode is a row of `SPEEDS`: named choices that can each be set alone too.
+
+Imports nothing heavy: the command line lists the modes before torch is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ground.choices import Choice
+
+
+class Speed(Choice):
+    """How much is computed."""
+
+    EXACT = "exact"  # the paper's computation: nothing approximated, nothing computed twice
+    FAST = "fast"  # modulated denoising, approximated: one step, latents, few passes
+    INSTANT = "instant"  # no modulated denoising: clusters follow the UNet's own affinity of positions
+
+
+class Refinement(Choice):
+    """How clusters of the feature layer's coarse grid become fine masks."""
+
+    MODULATION = "modulation"  # by difference maps, as in the paper
+    AFFINITY = "affinity"  # by the affinity of positions in the UNet's finest layers
+
+
+class Differences(Choice):
+    """Between what the distance d of a modulated pass is taken."""
+
+    IMAGES = "images"  # decoded ones, as in the paper
+    LATENTS = "latents"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is computed. A field of the same name in `EmerDiffConfig` overrides what the mode says."""
+
+    # One of Refinement.
+    refine: str
+    # Whether the clean latents are those that the UNet predicts at t_m, without the later timesteps.
+    one_step: bool
+    # One of Differences.
+    differences: str
+    # Whether d = ‖I⁺ − I‖, where I is the end without offset, which is known; else d = ‖I⁻ − I⁺‖, as in the paper.
+    one_side: bool
+    # Modulated passes of each sign at most, far-apart masks sharing one; 0, as in the paper: one for each mask.
+    passes: int
+    # Borders follow edges of the image that are this near, in positions of the feature layer; 0, as in the paper: none.
+    guided_radius: float
+
+
+# What concerns modulated denoising does not matter where there is none.
+SPEEDS: dict[str, Choices] = {
+    Speed.EXACT: Choices("modulation", one_step=False, differences="images", one_side=False, passes=0, guided_radius=0),
+    Speed.FAST: Choices(
+        "modulation", one_step=True, differences="latents", one_side=True, passes=12, guided_radius=1.5
+    ),
+    Speed.INSTANT: Choices(
+        "affinity", one_step=True, differences="latents", one_side=True, passes=12, guided_radius=1.5
+    ),
+}
