@@ -381,8 +381,24 @@ def test_eval_writes_a_row_per_combination(tmp_path, tiny_preset, capsys):
         always = {"protocol", "masks", "pixel_accuracy", "boundary_f2", "boundary_f5", "seconds_per_image"}
         assert always | {"miou" if row["protocol"] == "open" else "bound_miou"} <= measured
         assert ("miou" in measured) != ("bound_miou" in measured)
-        assert ("speed" in measured) == (row["masks"] in ("naive", "emerdiff"))
+        assert row["speed"] == ("exact" if row["masks"] == "emerdiff" else None)
     assert "[2/2]" in capsys.readouterr().err
+
+
+def test_every_speed_on_the_command_line(photos, tmp_path, tiny_preset):
+    hashes = set()
+    for speed in ("exact", "fast", "instant"):
+        output = tmp_path / speed
+        assert segment(photos / "a.png", output, tiny_preset, "--speed", speed) == 0
+        run = json.loads((output / "run.json").read_text())
+        assert run["config"]["emerdiff"]["speed"] == speed
+        hashes.add(run["config_hash"])
+        assert_consistent(output)
+    assert len(hashes) == 3
+    table = tmp_path / "table.json"
+    arguments = ["eval", "--dataset", "toy", "--root", "1000000:1000001", "--preset", tiny_preset, "--json", table]
+    assert emerseg(*arguments, "--masks", "emerdiff", "--speed", "exact,instant", "--protocol", "bound") == 0
+    assert [row["speed"] for row in json.loads(table.read_text())["rows"]] == ["exact", "instant"]
 
 
 def test_eval_of_bounds_alone_needs_no_clip(tmp_path, tiny_preset):

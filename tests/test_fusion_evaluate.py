@@ -13,7 +13,7 @@ from tiny_ovseg import tiny_backbone
 
 from fusion import FusionConfig, fuse
 from fusion.evaluation.datasets import Dataset, Sample, open_dataset
-from fusion.evaluation.evaluate import evaluate, needs_clip
+from fusion.evaluation.evaluate import Way, evaluate, needs_clip, ways_of
 from fusion.evaluation.measure import measured
 from fusion.models.sources import coarse_masks, mask_maker
 from ovseg import OpenVocabSegmenter, OvsegConfig
@@ -50,13 +50,15 @@ def last(steps):
 
 
 def test_masks_that_are_the_regions_have_the_best_bound(dataset):
-    (row,) = last(evaluate(dataset, ["slic"], {"slic": perfect(dataset)}, {}, FusionConfig(), protocols=["bound"]))
+    (row,) = last(
+        evaluate(dataset, [Way("slic")], {Way("slic"): perfect(dataset)}, {}, FusionConfig(), protocols=["bound"])
+    )
     assert (row.bound_miou, row.pixel_accuracy, row.boundary_f2, row.boundary_f5) == (1, 1, 1, 1)
     assert (row.miou, row.clip, row.fuse, row.speed) == (None, None, None, None)
 
 
 def test_open_figures_are_over_all_pixels_of_the_data_set(dataset, clip):
-    (row,) = last(evaluate(dataset, ["none"], {}, {"maskclip": clip}, FusionConfig(), protocols=["open"]))
+    (row,) = last(evaluate(dataset, [Way("none")], {}, {"maskclip": clip}, FusionConfig(), protocols=["open"]))
     truths, predictions = [], []
     for sample in dataset.samples():
         coarse = clip.segment(sample.image, WORDS)
@@ -69,10 +71,10 @@ def test_open_figures_are_over_all_pixels_of_the_data_set(dataset, clip):
 
 
 def test_rows_come_after_every_picture_in_order(dataset, clip):
-    makers = {"slic": perfect(dataset), "grid": perfect(dataset)}
+    makers = {Way("slic"): perfect(dataset), Way("grid"): perfect(dataset)}
     clips = {"maskclip": clip, "clip": clip}
     rules = ["overlap", "embedding"]
-    steps = list(evaluate(dataset, ["none", "slic", "grid"], makers, clips, FusionConfig(), rules=rules))
+    steps = list(evaluate(dataset, [Way("none"), Way("slic"), Way("grid")], makers, clips, FusionConfig(), rules=rules))
     assert len(steps) == 2
     keys = [(row.protocol, row.masks, row.clip, row.fuse) for row in steps[-1]]
     assert len(keys) == len(set(keys)) == 2 + 2 * 2 * 2 + 2 + 2
@@ -87,8 +89,8 @@ def test_the_seconds_of_a_row_are_those_of_its_own_steps(dataset, clip):
         time.sleep(0.3)
         return perfect(dataset)(image, seed)
 
-    makers = {"slic": slow, "grid": perfect(dataset)}
-    rows = last(evaluate(dataset, ["none", "slic", "grid"], makers, {"maskclip": clip}, FusionConfig()))
+    makers = {Way("slic"): slow, Way("grid"): perfect(dataset)}
+    rows = last(evaluate(dataset, [Way("none"), Way("slic"), Way("grid")], makers, {"maskclip": clip}, FusionConfig()))
     seconds = {(row.protocol, row.masks): row.seconds_per_image for row in rows}
     assert min(seconds["open", "slic"], seconds["bound", "slic"]) >= 0.3
     assert seconds["open", "slic"] - seconds["open", "grid"] > 0.25
@@ -96,15 +98,20 @@ def test_the_seconds_of_a_row_are_those_of_its_own_steps(dataset, clip):
 
 
 def test_masks_are_named_by_the_rule_of_the_settings_and_clip_alone_keeps_its_labels(dataset, clip):
-    makers = {"slic": perfect(dataset)}
+    makers = {Way("slic"): perfect(dataset)}
     config = FusionConfig(fuse="embedding")
-    rows = last(evaluate(dataset, ["none", "slic"], makers, {"maskclip": clip}, config, protocols=["open"]))
+    rows = last(evaluate(dataset, [Way("none"), Way("slic")], makers, {"maskclip": clip}, config, protocols=["open"]))
     assert [(row.masks, row.fuse) for row in rows] == [("none", "overlap"), ("slic", "embedding")]
     right = [
         clip.segment(sample.image, WORDS).label_map + 1 == sample.truth  # 0 of the truth is "other"
         for sample in dataset.samples()
     ]
     assert rows[0].pixel_accuracy == pytest.approx(np.mean(right))
+
+
+def test_emerdiff_is_measured_once_for_each_speed():
+    ways = ways_of(["naive", "emerdiff", "none"], ["exact", "fast"])
+    assert ways == [Way("naive"), Way("emerdiff", "exact"), Way("emerdiff", "fast"), Way("none")]
 
 
 def test_clip_takes_part_only_where_words_or_its_own_regions_are_asked_for():

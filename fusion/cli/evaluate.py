@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from emerdiff.speed import Speed
 from fusion.cli import options
 from fusion.cli.console import percent
 from fusion.step.choices import FuseRule, MaskSource, Protocol
@@ -66,6 +67,14 @@ def evaluate(
             help="Comma-separated: open (labels in, mIoU out), bound (quality of the masks alone).",
         ),
     ] = "open,bound",
+    speed: Annotated[
+        str | None,
+        typer.Option(
+            "--speed",
+            callback=options.several_of(Speed),
+            help="Comma-separated, for masks emerdiff: exact, fast, instant. Default: the preset's.",
+        ),
+    ] = None,
     clusters: options.Clusters = None,
     device: options.Device = "auto",
     dtype: options.Dtype = Dtype.AUTO,
@@ -83,9 +92,10 @@ def evaluate(
     set_up_output(verbose=verbose)
     from dataclasses import asdict, replace
 
+    from emerdiff import EmerDiff
     from fusion.evaluation.datasets import open_dataset
     from fusion.evaluation.evaluate import evaluate as measure
-    from fusion.evaluation.evaluate import needs_clip
+    from fusion.evaluation.evaluate import needs_clip, ways_of
     from fusion.models.load import load_clip, load_diffusion
     from fusion.models.presets import config_hash, load_preset
     from fusion.models.sources import mask_maker
@@ -105,9 +115,15 @@ def evaluate(
         clips = {v: OpenVocabSegmenter(loaded.backbone, replace(settings.ovseg, dense=v)) for v in variants}
 
     rows: list[Row] = []
-    makers = {source: mask_maker(source, settings.emerdiff, model) for source in sources if source != MaskSource.NONE}
+    ways = ways_of(sources, options.split_list(speed) or [settings.emerdiff.speed])
+    makers = {}
+    for way in ways:
+        config = replace(settings.emerdiff, speed=way.speed or settings.emerdiff.speed)
+        of_speed = EmerDiff(model.backbone, config) if model is not None else None
+        if way.masks != MaskSource.NONE:
+            makers[way] = mask_maker(way.masks, config, of_speed)
     rules = options.split_list(fuse)
-    steps = measure(data, sources, makers, clips, settings.fusion, protocols=protocols, rules=rules, seed=seed)
+    steps = measure(data, ways, makers, clips, settings.fusion, protocols=protocols, rules=rules, seed=seed)
     for number, rows in enumerate(steps, start=1):
         if not quiet:
             print(f"[{number}/{data.count}] {_short(rows)}", file=sys.stderr, flush=True)
@@ -126,7 +142,7 @@ def evaluate(
 def _short(rows: Sequence[Row]) -> str:
     """The main figure of every row so far."""
     main = ((row, row.bound_miou if row.miou is None else row.miou) for row in rows)
-    return "  ".join(f"{row.protocol} {row.masks} {percent(figure)}" for row, figure in main)
+    return "  ".join(f"{row.protocol} {row.speed or row.masks} {percent(figure)}" for row, figure in main)
 
 
 def _print_table(rows: Sequence[Row]) -> None:
@@ -140,7 +156,7 @@ def _print_table(rows: Sequence[Row]) -> None:
         figures = (row.miou, row.bound_miou, row.pixel_accuracy, row.boundary_f2, row.boundary_f5)
         table.add_row(
             row.protocol,
-            row.masks,
+            row.masks if row.speed is None else f"{row.masks} {row.speed}",
             row.clip or "-",
             row.fuse or "-",
             *(percent(figure) for figure in figures),

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from emerdiff.speed import Speed
 from fusion.step.choices import FuseRule, MaskSource, SegmentationStyle
 from ground import choices
 from ground.choices import Choice
@@ -45,6 +46,10 @@ Inputs = Annotated[
 Output = Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the results.")]
 PresetName = Annotated[str, typer.Option("--preset", help="A preset's name (see `emerseg presets`) or YAML file.")]
 Masks = Annotated[MaskSource, typer.Option("--masks", help="Where masks come from; none: CLIP alone.")]
+HowFast = Annotated[
+    Speed | None,
+    typer.Option("--speed", help="How much of EmerDiff is computed. Default: the preset's."),
+]
 Clusters = Annotated[int | None, typer.Option("--clusters", min=1, help="Masks per image (K).")]
 Clip = Annotated[DenseVariant | None, typer.Option("--clip", help="Variant of dense CLIP (clip: ViT alone).")]
 Fuse = Annotated[FuseRule | None, typer.Option("--fuse", help="How masks get labels.")]
@@ -93,6 +98,7 @@ def overrides_of(given: list[str] | None, **settings: object) -> list[str]:
     keys = {
         "clusters": "emerdiff.clusters",
         "batch": "emerdiff.batch_size",
+        "speed": "emerdiff.speed",
         "clip": "ovseg.dense",
         "fuse": "fusion.fuse",
         "min_score": "fusion.min_score",

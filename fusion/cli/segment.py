@@ -22,6 +22,7 @@ def segment(
     ] = None,
     masks: options.Masks = MaskSource.EMERDIFF,
     clusters: options.Clusters = None,
+    speed: options.HowFast = None,
     clip: options.Clip = None,
     fuse: options.Fuse = None,
     min_score: options.MinScore = None,
@@ -54,6 +55,7 @@ def segment(
     overridden = options.overrides_of(
         overrides,
         clusters=clusters,
+        speed=speed,
         batch=batch,
         clip=clip,
         fuse=fuse,
@@ -81,6 +83,7 @@ def masks(
     preset: options.PresetName = "sd15",
     masks: options.Masks = MaskSource.EMERDIFF,
     clusters: options.Clusters = None,
+    speed: options.HowFast = None,
     max_megapixels: options.MaxMegapixels = None,
     device: options.Device = "auto",
     dtype: options.Dtype = Dtype.AUTO,
@@ -101,7 +104,7 @@ def masks(
     from fusion.runs.spec import RunSpec
 
     spec = RunSpec(
-        preset=load_preset(preset, options.overrides_of(overrides, clusters=clusters, batch=batch)),
+        preset=load_preset(preset, options.overrides_of(overrides, clusters=clusters, speed=speed, batch=batch)),
         masks=masks,
         seed=seed,
         dtype=dtype,

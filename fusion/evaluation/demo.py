@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from emerdiff import Masks
 from fusion.evaluation.datasets import Sample, open_dataset
-from fusion.evaluation.evaluate import Row, evaluate
+from fusion.evaluation.evaluate import Row, Way, evaluate
 from fusion.formats.palette import label_colors
 from fusion.formats.render import draw_overlay
 from fusion.models.sources import coarse_masks, mask_maker
@@ -62,11 +62,12 @@ def score_demo(segmenter: Segmenter, output: Path, scenes: Sequence[Path], seed:
     """Rows of both protocols for SOURCES on the scenes that were segmented into `output`, whose masks are read back."""
     files = {read_image(path).tobytes(): output_file(output, "masks", path.stem) for path in scenes}
     makers = {
-        "naive": mask_maker("naive", segmenter.preset.emerdiff, segmenter.emerdiff),
-        "emerdiff": lambda image, _seed: Masks.load(files[image.tobytes()]),
+        Way("naive"): mask_maker("naive", segmenter.preset.emerdiff, segmenter.emerdiff),
+        Way("emerdiff"): lambda image, _seed: Masks.load(files[image.tobytes()]),
     }
     clips = {segmenter.ovseg.config.dense: segmenter.ovseg}
-    *_, rows = evaluate(open_dataset("toy", SEEDS), SOURCES, makers, clips, segmenter.preset.fusion, seed=seed)
+    data, ways = open_dataset("toy", SEEDS), [Way(source) for source in SOURCES]
+    *_, rows = evaluate(data, ways, makers, clips, segmenter.preset.fusion, seed=seed)
     return rows
 
 

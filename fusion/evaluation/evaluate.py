@@ -40,7 +40,7 @@ class Row:
     masks: str  # one of MaskSource
     clip: str | None  # variant of dense CLIP
     fuse: str | None  # fusion rule
-    speed: str | None  # how the diffusion model was run
+    speed: str | None  # how much of EmerDiff was computed; None for other masks
     miou: float | None  # 0..1, over all pixels of all images
     pixel_accuracy: float  # 0..1, open: over all pixels of all images; bound: mean over images
     boundary_f2: float  # 0..1, mean over images, at 2 px
@@ -51,11 +51,19 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Way:
+    """A way to masks."""
+
+    masks: str  # one of MaskSource
+    speed: str | None = None  # one of emerdiff's Speed, for masks "emerdiff"
+
+
+@dataclass(frozen=True)
 class _Key:
     """A combination, and with it a row."""
 
     protocol: str
-    masks: str
+    way: Way
     clip: str | None
     fuse: str | None
 
@@ -72,8 +80,8 @@ class _Score:
 
 def evaluate(
     dataset: Dataset,
-    sources: Sequence[str],
-    makers: Mapping[str, MaskMaker],
+    ways: Sequence[Way],
+    makers: Mapping[Way, MaskMaker],
     clips: Mapping[str, OpenVocabSegmenter],
     fusion: FusionConfig,
     *,
@@ -83,12 +91,12 @@ def evaluate(
 ) -> Iterator[list[Row]]:
     """Measure all combinations; after every image, yields the rows of all images so far.
 
-    `makers` has what makes the masks of each of the `sources` but "none" (see `mask_maker`), `clips` a
+    `makers` has what makes the masks of each of the `ways` but "none" (see `mask_maker`), `clips` a
     segmenter per variant; it may be empty if only the bound of real masks is asked for (`needs_clip`).
     `rules`, if there are any, take the place of `fusion.fuse`; "none" knows one alone (`for_masks`). What several
     rows share is run once per image, and its time and memory count in each of them.
     """
-    keys = _keys(protocols, sources, tuple(clips), tuple(rules) or (fusion.fuse,))
+    keys = _keys(protocols, ways, tuple(clips), tuple(rules) or (fusion.fuse,))
     encoded = {clip: segmenter.encode_labels(dataset.labels) for clip, segmenter in clips.items()}
     scores: dict[_Key, list[_Score]] = {key: [] for key in keys}
     for sample in dataset.samples():
@@ -96,13 +104,13 @@ def evaluate(
             clip: measured(partial(segmenter.segment, sample.image, dataset.labels, text_embeddings=encoded[clip]))
             for clip, segmenter in clips.items()
         }
-        masks = {source: measured(partial(make, sample.image, seed)) for source, make in makers.items()}
+        masks = {way: measured(partial(make, sample.image, seed)) for way, make in makers.items()}
         for key in keys:
             costs: list[Measured[Any]] = [coarse[key.clip]] if key.clip else []
-            if key.masks == MaskSource.NONE:
+            if key.way.masks == MaskSource.NONE:
                 made = measured(partial(coarse_masks, coarse[key.clip].value))
             else:
-                made = masks[key.masks]
+                made = masks[key.way]
             costs.append(made)
             if key.protocol == "open":
                 rule = replace(fusion, fuse=key.fuse or fusion.fuse)
@@ -121,15 +129,22 @@ def needs_clip(protocols: Sequence[str], sources: Sequence[str]) -> bool:
     return Protocol.OPEN in protocols or MaskSource.NONE in sources
 
 
-def _keys(protocols: Sequence[str], sources: Sequence[str], clips: Sequence[str], rules: Sequence[str]) -> list[_Key]:
+def ways_of(sources: Sequence[str], speeds: Sequence[str]) -> list[Way]:
+    """The ways to masks of these sources: EmerDiff's once for each speed."""
+    emerdiff = [Way(MaskSource.EMERDIFF.value, speed) for speed in speeds]
+    return [way for source in sources for way in (emerdiff if source == MaskSource.EMERDIFF else [Way(source)])]
+
+
+def _keys(protocols: Sequence[str], ways: Sequence[Way], clips: Sequence[str], rules: Sequence[str]) -> list[_Key]:
     """The combinations that mean something: real masks have a bound of their own, whatever CLIP says."""
     keys = []
-    for protocol, source in product(protocols, sources):
+    for protocol, way in product(protocols, ways):
+        alone = way.masks == MaskSource.NONE
         if protocol == "open":
-            named_by = (CLIP_ALONE_RULE.value,) if source == MaskSource.NONE else rules
-            keys += [_Key(protocol, source, clip, rule) for clip, rule in product(clips, named_by)]
+            named_by = (CLIP_ALONE_RULE.value,) if alone else rules
+            keys += [_Key(protocol, way, clip, rule) for clip, rule in product(clips, named_by)]
         else:
-            keys += [_Key(protocol, source, clip, None) for clip in (clips if source == MaskSource.NONE else (None,))]
+            keys += [_Key(protocol, way, clip, None) for clip in (clips if alone else (None,))]
     return keys
 
 
@@ -155,10 +170,10 @@ def _row(key: _Key, scores: Sequence[_Score]) -> Row:
     boundary_f2, boundary_f5 = (fmean(score.boundary[i] for score in scores) for i in range(len(TOLERANCES)))
     return Row(
         protocol=key.protocol,
-        masks=key.masks,
+        masks=key.way.masks,
         clip=key.clip,
         fuse=key.fuse,
-        speed="exact" if MaskSource(key.masks).needs_diffusion else None,
+        speed=key.way.speed,
         miou=miou,
         pixel_accuracy=accuracy,
         boundary_f2=boundary_f2,

@@ -43,15 +43,20 @@ class Segmenter:
         preset: str | Path | Preset = "sd15",
         *,
         masks: str = "emerdiff",
+        speed: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         overrides: Sequence[str] = (),
     ) -> Segmenter:
         """Segmenter of a preset: a name, a .yaml file or one that is loaded already; `overrides` as for `load_preset`.
 
+        `speed` is how much of EmerDiff is computed (`emerdiff.speed.Speed`); None is what the preset says.
+
         Loads what `masks` needs and no more. Raises FileNotFoundError, in one line, on weights that are not
         on this disk, and ValueError on anything unknown.
         """
+        if speed is not None:
+            overrides = [f"emerdiff.speed={speed}", *overrides]
         preset = with_overrides(preset, overrides) if isinstance(preset, Preset) else load_preset(preset, overrides)
         model = load_diffusion(masks, preset, device=device, dtype=dtype)
         return cls(preset, load_clip(preset, device=device, dtype=dtype), model, masks)
