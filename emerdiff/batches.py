@@ -48,6 +48,11 @@ class Batches:
         logger.warning("a batch of %d does not fit into memory, continuing with %d", failed, self.size)
 
 
+def sent_to(tensor: Tensor, like: Tensor) -> Tensor:
+    """A tensor of the CPU in the dtype and on the device of another. A CUDA device need not be waited for."""
+    return (tensor.pin_memory() if like.is_cuda else tensor).to(like.device, like.dtype, non_blocking=True)
+
+
 def on_cpu(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
     """Yields each tensor on the CPU. A CUDA device has the next to compute while the copy of this one arrives."""
     last = torch.empty(0), None

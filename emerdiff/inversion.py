@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from emerdiff.batches import sent_to
 from emerdiff.schedule import NoiseSchedule, add_noise
 
 
@@ -34,7 +35,8 @@ def inverted(
     """Yields the steps of z0 = `clean`, (1, C, h, w), along falling `timesteps`; every x_t has its own noise."""
 
     def noisy(timestep: int) -> Tensor:
-        return add_noise(schedule, clean, torch.randn(clean.shape, generator=generator).to(clean), timestep)
+        noise = sent_to(torch.randn(clean.shape, generator=generator), clean)
+        return add_noise(schedule, clean, noise, timestep)
 
     latent = noisy(timesteps[0])
     for timestep, previous in zip(timesteps, [*timesteps[1:], None], strict=True):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from emerdiff.attention import offset_output, shared_attention
 from emerdiff.backbone import Backbone
-from emerdiff.batches import Batches
+from emerdiff.batches import Batches, sent_to
 from emerdiff.config import EmerDiffConfig
 from emerdiff.inversion import InversionStep, inverted
 from emerdiff.prefix import recorded_prefix, resumed_after
@@ -55,7 +55,7 @@ def modulated_ends(
     """
     layer = backbone.layer(config.modulation_layer, "modulation_layer")
     latent_hw = (clean.shape[2], clean.shape[3])
-    offsets = offsets.to(clean.device)
+    offsets = sent_to(offsets, clean)
     batches = Batches(config.batch_size)
 
     def first(step: InversionStep) -> Tensor:

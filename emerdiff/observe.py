@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from emerdiff.affinity import Affinity, affinity_modules, affinity_of
 from emerdiff.attention import first_outputs, token_grid
 from emerdiff.backbone import Backbone
-from emerdiff.batches import Batches
+from emerdiff.batches import Batches, sent_to
 from emerdiff.config import EmerDiffConfig
 from emerdiff.schedule import add_noise
 
@@ -62,7 +62,8 @@ def _means(
     generator: torch.Generator,
 ) -> list[Tensor]:
     """What each module gives for z0 at this timestep: float32, without a batch, the mean over independent noises."""
-    noise = torch.cat([torch.randn(clean.shape, generator=generator) for _ in range(config.feature_draws)]).to(clean)
+    draws = [torch.randn(clean.shape, generator=generator) for _ in range(config.feature_draws)]
+    noise = sent_to(torch.cat(draws), clean)
 
     def sums(part: slice) -> list[Tensor]:
         with first_outputs(modules) as outputs:

@@ -9,7 +9,7 @@ import torch
 from tiny_emerdiff import picture, tiny_backbone, tiny_config
 
 from emerdiff import EmerDiff
-from emerdiff.batches import Batches
+from emerdiff.batches import Batches, on_cpu, sent_to
 
 # What PyTorch says on CUDA, on MPS, and of the CPU's allocator.
 ERRORS = [
@@ -78,3 +78,22 @@ def test_a_segmentation_survives_a_small_memory(monkeypatch):
     monkeypatch.setattr(backbone.unet, "forward", forward)
     hooks = sum(len(module._forward_hooks) for module in backbone.unet.modules())
     assert hooks == 0
+
+
+def test_tensors_come_to_the_cpu_in_order():
+    tensors = [torch.full((2, 3), float(index)) for index in range(3)]
+    assert [int(tensor.sum()) for tensor in on_cpu(iter(tensors))] == [0, 6, 12]
+    assert list(on_cpu([])) == []
+
+
+def test_a_tensor_is_sent_in_the_others_dtype():
+    sent = sent_to(torch.ones(2), torch.zeros(1, dtype=torch.float64))
+    assert sent.dtype == torch.float64 and sent.tolist() == [1, 1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_tensors_of_a_gpu_come_to_the_cpu_in_order():
+    made = (torch.full((512, 512), float(index), device="cuda") for index in range(5))
+    assert [float(tensor.mean()) for tensor in on_cpu(made)] == [0, 1, 2, 3, 4]
+    assert sent_to(torch.ones(2), torch.zeros(1, device="cuda")).is_cuda

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from reference_emerdiff import reference_differences
 from tiny_emerdiff import picture, tiny_backbone, tiny_config
 
-from emerdiff import attention
+from emerdiff import EmerDiff, attention
 from emerdiff.cluster import one_hot
 from emerdiff.difference import blur, difference_planes
-from emerdiff.frame import to_frame
+from emerdiff.frame import resized_planes, to_frame
 from emerdiff.modulate import modulated_ends, modulated_pairs
+from ground.planes import largest_plane
+from toyworld import scene
 
 TIMESTEPS = [21, 11, 1]
 LOW_RES = np.repeat(np.array([[0, 0, 1, 1, 2, 2]], np.int32), 4, axis=0)  # 4 x 6 positions of a 64 x 96 image
@@ -39,6 +43,24 @@ def test_production_equals_the_reference(prediction_type, inject_attention, modu
     expected = reference_differences(backbone, clean, torch.from_numpy(LOW_RES), TIMESTEPS, config, seed=0)
     assert expected.amax(dim=(1, 2)).min() > 1e-2  # every mask changes something
     torch.testing.assert_close(planes, expected, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_the_label_map_of_the_embedded_model_is_that_of_the_reference():
+    """A scene in six masks at three timesteps: 36 trajectories one after another, so small is the frame."""
+    segmenter = EmerDiff.from_preset("toy", device="cpu", clusters=6, image_size=128, timestep_modulate=201)
+    segmenter = EmerDiff(segmenter.backbone, replace(segmenter.config, locality=0, guided_radius=0))
+    image = scene(1_000_000).image
+    masks = segmenter.segment(image, keep_difference=True)
+    with torch.inference_mode():
+        clean = segmenter.backbone.encode(to_frame(image, (128, 128)))
+        planes = reference_differences(
+            segmenter.backbone, clean, torch.from_numpy(masks.low_res), [201, 101, 1], segmenter.config, seed=0
+        )
+    expected = largest_plane(resized_planes(planes, (256, 256)))
+    assert (masks.label_map == expected).mean() >= 0.999
+    assert len(np.unique(expected)) == 6
 
 
 @pytest.mark.parametrize("layer", ["mid_block.attentions.0", "up_blocks.1.attentions.0"])
