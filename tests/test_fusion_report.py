@@ -357,16 +357,17 @@ def test_labels_and_file_names_filter_images_and_segments(open_report, layers):
 
 @pytest.mark.parametrize("reach", ["hover", "focus", "tap"])
 def test_a_thumbnail_shows_its_overlay(open_report, layers, reach):
+    sync_api = pytest.importorskip("playwright.sync_api")
     page = open_report(sample(layers), has_touch=True)
     tile = page.locator(".tile").nth(1)
-    overlay = tile.locator(".overlay").element_handle()
-    assert overlay.evaluate("(e) => getComputedStyle(e).opacity") == "0"
+    overlay = sync_api.expect(tile.locator(".overlay"))
+    overlay.to_have_css("opacity", "0")
     if reach == "focus":
         page.locator(".tile").nth(0).focus()
         page.keyboard.press("Tab")
     else:
         getattr(tile, reach)()
-    page.wait_for_function("(e) => getComputedStyle(e).opacity == 1", arg=overlay)
+    overlay.to_have_css("opacity", "1")
 
 
 def test_an_image_filters_the_table_and_a_second_click_shows_all(open_report, layers):
