@@ -37,9 +37,10 @@ class EmerDiff:
     def __init__(self, backbone: Backbone, config: EmerDiffConfig) -> None:
         num_train_timesteps = len(backbone.schedule.alphas_cumprod)
         self.timesteps = timesteps_from(config.timestep_modulate, config.num_timesteps, num_train_timesteps)
-        if config.timestep_feature >= num_train_timesteps:
-            given, last = config.timestep_feature, num_train_timesteps - 1
-            raise ValueError(f"emerdiff.timestep_feature is {given}, expected 0 to {last} for this model")
+        for name in ("timestep_feature", "timestep_affinity"):
+            given, last = getattr(config, name), num_train_timesteps - 1
+            if given > last:
+                raise ValueError(f"emerdiff.{name} is {given}, expected 0 to {last} for this model")
         backbone.layer(config.feature_layer, "feature_layer")
         backbone.layer(config.modulation_layer, "modulation_layer")
         self.backbone = backbone

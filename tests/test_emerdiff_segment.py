@@ -183,6 +183,7 @@ def test_nothing_is_left_in_the_unet(segmenter):
     [
         ({"timestep_modulate": 280, "num_timesteps": 50}, "timestep_modulate is 280, expected .* 261 and 281"),
         ({"timestep_feature": 1000}, "timestep_feature is 1000, expected 0 to 999"),
+        ({"timestep_affinity": 1000}, "timestep_affinity is 1000, expected 0 to 999"),
         ({"feature_layer": "up_blocks.9"}, "feature_layer is 'up_blocks.9', expected .*down_blocks.1"),
         ({"modulation_layer": "mid_block"}, "modulation_layer is 'mid_block', expected .*mid_block"),
     ],
