@@ -181,7 +181,6 @@ def _other(arguments: argparse.Namespace, output: Path) -> Callable[[NDArray[np.
     process = subprocess.Popen(
         [sys.executable, "-c", _OTHER, arguments.preset, arguments.device],
         cwd=arguments.against,
-        env=None,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -214,7 +213,8 @@ def measure(
     seconds: dict[str, list[float]] = {}
     peaks: dict[str, list[float]] = {}
     scores: dict[str, list[tuple[float, float, float]]] = {}
-    for image, regions in samples:
+    for number, (image, regions) in enumerate(samples, start=1):
+        print(f"image {number} of {len(samples)}", file=sys.stderr, flush=True)
         maps = {}
         for mode, call in calls.items():
             run = measured(lambda call=call, image=image: call(image))
