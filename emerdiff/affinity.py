@@ -1,8 +1,8 @@
 """Affinity: which positions of an image the UNet holds for one thing → coarse maps carried to its finest grid.
 
-Two kinds, by what the UNet has. Where its last up block has self-attentions (Stable Diffusion: 64×64 positions), a map
-is multiplied by them, as CLIPer does (ICCV 2025). Where it has none, each position takes a mean of its neighbours,
-weighted by how alike the features are that come into that block (ours).
+Two kinds. Where the last up block has self-attentions (Stable Diffusion: 64×64 positions), a map is multiplied by them,
+as CLIPer does (ICCV 2025). Else, or on request, each position takes a mean of its neighbours, weighted by how alike the
+features are that come into that block (ours).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from emerdiff.attention import attention_layers, attention_rows
+from emerdiff.speed import AffinitySource
 
 # Of a softmax, over the maximum of its column, what is smaller does not count (CLIPer's released code).
 THRESHOLD = 0.1
@@ -61,16 +62,21 @@ class WindowAffinity:
 Affinity = AttentionAffinity | WindowAffinity
 
 
-def affinity_modules(unet: Any) -> list[nn.Module]:
-    """The modules whose outputs in one pass `affinity_of` takes."""
-    if layers := _finest_self_attentions(unet):
+def affinity_modules(unet: Any, source: str | None = None) -> list[nn.Module]:
+    """The modules whose outputs in one pass `affinity_of` takes, with the same `source`.
+
+    That is one of AffinitySource, or None: attention where the last up block has it. ValueError if it has not.
+    """
+    if layers := _self_attentions(unet, source):
         return [projection for layer in layers for projection in (layer.to_q, layer.to_k)]
     return [unet.up_blocks[max(len(unet.up_blocks) - 2, 0)]]
 
 
-def affinity_of(unet: Any, outputs: Sequence[Tensor], latent_hw: tuple[int, int]) -> Affinity:
+def affinity_of(
+    unet: Any, outputs: Sequence[Tensor], latent_hw: tuple[int, int], source: str | None = None
+) -> Affinity:
     """The affinity of one latent of that size, from what the `affinity_modules` gave: (N, C) or (C, H, W) float32."""
-    layers = _finest_self_attentions(unet)
+    layers = _self_attentions(unet, source)
     if not layers:
         return WindowAffinity(window_weights(outputs[0]))
     heads = [
@@ -90,9 +96,16 @@ def window_weights(features: Tensor) -> Tensor:
     return weights / weights.sum(0)
 
 
-def _finest_self_attentions(unet: Any) -> list[Any]:
-    layers = attention_layers(unet.up_blocks[-1]).values()
-    return [layer for layer in layers if not layer.is_cross_attention][:_LAYERS]
+def _self_attentions(unet: Any, source: str | None) -> list[Any]:
+    """Those that the affinity is read from; none if it is read from features."""
+    if source == AffinitySource.FEATURES:
+        return []
+    layers = [layer for layer in attention_layers(unet.up_blocks[-1]).values() if not layer.is_cross_attention]
+    if source == AffinitySource.ATTENTION and not layers:
+        raise ValueError(
+            "emerdiff.affinity is 'attention', expected 'features': this model's last block has no attention"
+        )
+    return layers[:_LAYERS]
 
 
 def _on_grid(planes: Tensor, grid_hw: tuple[int, int], device: torch.device) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
-from emerdiff.speed import SPEEDS, Choices, Differences, Refinement, Speed
+from emerdiff.speed import SPEEDS, AffinitySource, Choices, Differences, Refinement, Speed
 from ground import checks
 from ground.checks import any_text, number, one_of, or_null, text, whole, yes_no
 from ground.choices import Choice
@@ -72,6 +72,8 @@ class EmerDiffConfig:
     feature_draws: Annotated[int, whole(1)] = 1
     # Where the affinity of positions is read, if it is asked for; need not be on the schedule.
     timestep_affinity: Annotated[int, whole(0)] = 101
+    # What the affinity is read from, one of AffinitySource; None: attention where the last up block has it.
+    affinity: Annotated[str | None, or_null(one_of(AffinitySource))] = None
     # Whether modulated passes take Q and K of the unmodulated pass.
     inject_attention: Annotated[bool, yes_no()] = True
     # Gaussian sigma on the difference image I⁻ − I⁺, px of the model's image frame.

@@ -38,7 +38,7 @@ def observe(
     """
     latent_hw = (clean.shape[2], clean.shape[3])
     queries_of = [backbone.layer(config.feature_layer, "feature_layer").to_q]
-    finest = affinity_modules(backbone.unet) if with_affinity else []
+    finest = affinity_modules(backbone.unet, config.affinity) if with_affinity else []
     together = config.timestep_feature == config.timestep_affinity
     first, second = (queries_of + finest, []) if together else (queries_of, finest)
     queries, *outputs = _means(backbone, clean, config.timestep_feature, first, config, generator)
@@ -49,7 +49,7 @@ def observe(
     features = queries.cpu().numpy()
     if not np.isfinite(features).all():
         raise ValueError(f"features of {config.feature_layer} are not finite in this dtype; try bfloat16 or float32")
-    affinity = affinity_of(backbone.unet, outputs, latent_hw) if with_affinity else None
+    affinity = affinity_of(backbone.unet, outputs, latent_hw, config.affinity) if with_affinity else None
     return Observation(features, token_grid(latent_hw, len(features)), affinity)
 
 

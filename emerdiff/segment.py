@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from emerdiff.affinity import affinity_modules
 from emerdiff.backbone import Backbone, load_backbone
 from emerdiff.cluster import low_resolution_masks, one_hot
 from emerdiff.config import EmerDiffConfig
@@ -43,6 +44,7 @@ class EmerDiff:
                 raise ValueError(f"emerdiff.{name} is {given}, expected 0 to {last} for this model")
         backbone.layer(config.feature_layer, "feature_layer")
         backbone.layer(config.modulation_layer, "modulation_layer")
+        affinity_modules(backbone.unet, config.affinity)
         self.backbone = backbone
         self.config = config
 

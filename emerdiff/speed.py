@@ -25,6 +25,13 @@ class Refinement(Choice):
     AFFINITY = "affinity"  # by the affinity of positions in the UNet's finest layers
 
 
+class AffinitySource(Choice):
+    """What tells how alike two positions are."""
+
+    ATTENTION = "attention"  # the self-attentions of the last up block
+    FEATURES = "features"  # the features that come into it
+
+
 class Differences(Choice):
     """Between what the distance d of a modulated pass is taken."""
 

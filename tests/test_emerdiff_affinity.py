@@ -135,17 +135,28 @@ def test_features_that_are_all_alike_give_plain_means():
 
 
 @pytest.mark.parametrize(
-    ("layout", "kind"), [("mini", WindowAffinity), ("sd1", AttentionAffinity), ("sd2", AttentionAffinity)]
+    ("layout", "source", "kind"),
+    [
+        ("mini", None, WindowAffinity),
+        ("sd1", None, AttentionAffinity),
+        ("sd2", "attention", AttentionAffinity),
+        ("sd1", "features", WindowAffinity),
+    ],
 )
-def test_what_a_unet_has_decides(layout, kind):
+def test_what_a_unet_has_decides_unless_the_config_does(layout, source, kind):
     unet, hw = (backbone := tiny_backbone(layout)).unet, (16, 24)
-    modules = affinity_modules(unet)
+    modules = affinity_modules(unet, source)
     with first_outputs(modules) as outputs:
         backbone.predict(torch.randn(1, 4, *hw, generator=torch.Generator().manual_seed(0)), 101)
-    affinity = affinity_of(unet, [outputs[module][0] for module in modules], hw)
+    affinity = affinity_of(unet, [outputs[module][0] for module in modules], hw, source)
     assert isinstance(affinity, kind)
     rows = affinity.spread(torch.rand(2, 4, 6))
     assert rows.shape == (2, *hw) and torch.isfinite(rows).all()
+
+
+def test_attention_that_a_unet_has_not_is_one_line():
+    with pytest.raises(ValueError, match="emerdiff.affinity is 'attention', expected 'features'"):
+        affinity_modules(tiny_backbone("mini").unet, "attention")
 
 
 def test_the_attention_is_that_of_the_unet():
