@@ -155,7 +155,7 @@ def test_what_a_unet_has_decides_unless_the_config_does(layout, source, kind):
 
 
 def test_attention_that_a_unet_has_not_is_one_line():
-    with pytest.raises(ValueError, match="emerdiff.affinity is 'attention', expected 'features'"):
+    with pytest.raises(ValueError, match=r"emerdiff\.affinity is 'attention', expected 'features'"):
         affinity_modules(tiny_backbone("mini").unet, "attention")
 
 
