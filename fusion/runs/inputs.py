@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusion.runs.outputs import SUFFIXES as OUTPUTS
+from fusion.runs.outputs import holds_run
+
 SUFFIXES = (
     ".jpg",
     ".jpeg",
@@ -48,22 +51,65 @@ def find_images(inputs: Sequence[str | Path], *, outside: Sequence[Path] = ()) -
     "-" stands for the lines of standard input, a .txt file, or any file after "@", for its own: inputs again.
     Another file counts whatever its suffix; a folder stands for all files in it, at any depth, that have one of
     SUFFIXES and are not hidden, sorted by path; what is no existing path is tried as a glob
-    (`photos/**/*.jpg`). Folders and globs find nothing in the folders `outside`, so that outputs are never
-    taken for inputs.
+    (`photos/**/*.jpg`). Folders and globs find nothing in the folders `outside`, nor in the output folder of another
+    run, by whatever link they are reached: outputs are never taken for inputs.
 
     Raises FileNotFoundError on an input that matches nothing, ValueError on a folder without images.
     """
-    barred = [Path(os.path.abspath(folder)) for folder in outside]
+    places = _Places(outside)
     found: dict[str, Path] = {}
     for given in _listed(inputs):
         paths = [Path(os.path.abspath(path)) for path in _expand(Path(given).expanduser())]
         if not Path(given).expanduser().is_file():
-            paths = [path for path in paths if not any(path.is_relative_to(folder) for folder in barred)]
+            root = _searched_folder(Path(given).expanduser())
+            paths = [path for path in paths if not places.hold_output(path, root)]
         if not paths:
             raise ValueError(f"no images in {given}: expected files ending in {', '.join(SUFFIXES)}")
         for path in paths:
-            found.setdefault(os.path.realpath(path), path)
+            found.setdefault(places.real(path), path)
     return list(found.values())
+
+
+class _Places:
+    """Where paths lead to, and whether that is in an output folder of a run. Every folder is looked at once."""
+
+    def __init__(self, outside: Sequence[Path]) -> None:
+        self._real: dict[str, str] = {}
+        self._barred: dict[tuple[str, str], bool] = {}
+        self._outputs = {os.path.realpath(folder): True for folder in outside}
+        # Images may lie in the very folder that is written to, beside its outputs.
+        self._current = {os.path.dirname(folder) for folder in self._outputs}
+
+    def real(self, path: Path) -> str:
+        """The real path of a file."""
+        folder, name = os.path.split(path)
+        if folder not in self._real:
+            self._real[folder] = os.path.realpath(folder)
+        real = os.path.join(self._real[folder], name)
+        return os.path.realpath(real) if os.path.islink(real) else real
+
+    def hold_output(self, path: Path, root: str) -> bool:
+        """Whether a file that was found in the folder `root` lies in an output folder, or is a link into one."""
+        folder = os.path.dirname(path)
+        if (folder, root) not in self._barred:
+            between = itertools.takewhile(lambda parent: len(parent) >= len(root), map(str, path.parents))
+            self._barred[folder, root] = any(self._is_output(os.path.realpath(parent)) for parent in between)
+        return self._barred[folder, root] or self._is_output(os.path.dirname(self.real(path)))
+
+    def _is_output(self, folder: str) -> bool:
+        """Whether a folder, a real path, is the output folder of a run or one of its subfolders for outputs."""
+        if folder not in self._outputs:
+            parent, name = os.path.split(folder)
+            is_run = folder not in self._current and holds_run(Path(folder))
+            self._outputs[folder] = is_run or (name in OUTPUTS and holds_run(Path(parent)))
+        return self._outputs[folder]
+
+
+def _searched_folder(given: Path) -> str:
+    """The folder that an input is searched from: of a glob, what stands before its first wildcard."""
+    if given.is_dir():
+        return os.path.abspath(given)
+    return os.path.abspath(Path(*itertools.takewhile(lambda part: not glob.has_magic(part), given.parts)))
 
 
 def name_outputs(paths: Iterable[Path], known: Mapping[Path, str]) -> list[ImageFile]:
@@ -74,17 +120,28 @@ def name_outputs(paths: Iterable[Path], known: Mapping[Path, str]) -> list[Image
     others.
     """
     paths = list(paths)
-    new = [path for path in paths if path not in known]
-    taken = {name.casefold() for name in known.values()}
-    stems = {path.stem.casefold() for path in new}
-    names = dict(known)
-    for path in new:
-        names[path] = next(
-            candidate
-            for candidate in _candidates(_short(path.stem))
-            if candidate.casefold() not in taken and (candidate == path.stem or candidate.casefold() not in stems)
-        )
-        taken.add(names[path].casefold())
+    taken: set[str] = set()
+    names: dict[Path, str] = {}
+    for path, name in known.items():
+        # What a file says may be wrong: no two images share outputs.
+        if name.casefold() not in taken:
+            names[path] = name
+            taken.add(name.casefold())
+    stems = {_stem(path).casefold() for path in paths if path not in names}
+    # One for all files of a stem: a candidate that was refused once will always be.
+    candidates: dict[str, Iterator[str]] = {}
+    for path in paths:
+        if path in names:
+            continue
+        stem = _stem(path)
+        short = _short(stem)
+        numbered = candidates.setdefault(short.casefold(), (f"-{number}" for number in itertools.count(2)))
+        for end in itertools.chain([""], numbered):
+            name = short + end
+            if name.casefold() not in taken and (name == stem or name.casefold() not in stems):
+                break
+        names[path] = name
+        taken.add(name.casefold())
     return [ImageFile(path, names[path]) for path in paths]
 
 
@@ -136,6 +193,11 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
+def _stem(path: Path) -> str:
+    """The stem of an image's name, or all of it where the stem would be "." or ".."."""
+    return path.stem if path.stem.strip(".") else path.name
+
+
 def _short(stem: str) -> str:
     """`stem`, cut where file systems, which count bytes, would not take it with a suffix; then told apart by a hash."""
     if len(os.fsencode(stem)) <= MAX_STEM:
@@ -144,8 +206,3 @@ def _short(stem: str) -> str:
     while len(os.fsencode(stem)) > MAX_STEM - len(mark) - 1:
         stem = stem[:-1]
     return f"{stem}-{mark}"
-
-
-def _candidates(stem: str) -> Iterator[str]:
-    yield stem
-    yield from (f"{stem}-{number}" for number in itertools.count(2))
