@@ -81,21 +81,31 @@ class ReportPage:
     def __init__(self, file: IO[bytes], labels: Sequence[Label], title: str) -> None:
         self._file = file
         start, self._end = _PAGE.read_text(encoding="utf-8").split(_DATA)
-        self._places = {label.name: index for index, label in enumerate(labels, start=1)}
+        self._places = label_places([label.name for label in labels])
         shown = [(label.name, bytes(color).hex()) for label, color in zip(labels, label_colors(labels), strict=True)]
         file.write(start.encode())
         file.write(_script("report", {"title": title, "labels": shown}))
 
     def add(self, image: ReportImage) -> None:
         """Write what the page shows of one image."""
-        record = image.record
-        self._file.write(_script("image", _summary(image, self._places)))
-        # Apart from the rest: the page reads these only when the image comes into view.
-        self._file.write(_script("layers", [None, None] if record is None else [record.thumbnail, record.overlay]))
+        self._file.writelines(image_lines(image, self._places))
 
     def close(self) -> None:
         """Write the end of the page; the file stays open."""
         self._file.write(self._end.encode())
+
+
+def label_places(names: Iterable[str]) -> dict[str, int]:
+    """Name of a label → its place, from 1."""
+    return {name: index for index, name in enumerate(names, start=1)}
+
+
+def image_lines(image: ReportImage, places: Mapping[str, int]) -> tuple[bytes, bytes]:
+    """The two lines of the page about one image, given `label_places`."""
+    record = image.record
+    layers = [None, None] if record is None else [record.thumbnail, record.overlay]
+    # Apart from the rest: the page reads the layers only when the image comes into view.
+    return _script("image", _summary(image, places)), _script("layers", layers)
 
 
 def _summary(image: ReportImage, places: Mapping[str, int]) -> list[Any]:
