@@ -29,7 +29,6 @@ from ovseg.labels import Label
 
 THUMBNAIL = 240  # px, the longer side at most
 QUALITY = 70  # of the JPEGs, 1..95
-DIGITS = 4  # decimals of scores, shares and margins in the page
 
 _PAGE = Path(__file__).with_name("report_page.html")
 # The line of the page that the JSON takes the place of.
@@ -118,7 +117,9 @@ def _summary(image: ReportImage, places: Mapping[str, int]) -> list[Any]:
             region.category_id,
             region.area,
             region.bbox,
-            *(round(value, DIGITS) for value in (evidence.score, evidence.share, evidence.margin)),
+            evidence.score,
+            evidence.share,
+            evidence.margin,
             # A background label has no place.
             evidence.runner_up if evidence.runner_up is None else places.get(evidence.runner_up, evidence.runner_up),
         ]

@@ -19,8 +19,9 @@ RUN, JOURNAL = "run.json", "journal.jsonl"
 
 # A panoptic PNG has three bytes of colour for an id.
 MAX_ID = 256**3 - 1
-# Decimals of the scores in the files.
-DIGITS = 6
+# Decimals of scores, shares and margins. More would not mean anything: they differ between devices and numbers of
+# threads, and so would what is decided by them.
+DIGITS = 4
 
 
 def _file_name(value: str) -> str:
