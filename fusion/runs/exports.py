@@ -57,9 +57,10 @@ def write_exports(output: Path, finished: Sequence[Finished], labels: Sequence[L
                     record = _read_record(output, entry)
                 except (OSError, ValueError) as error:
                     damaged[entry.source] = reason = _damage(entry, error)
-            report.add(ReportImage(entry.name, image.file_name, reason, record, entry.first_id))
             if record is None:
+                report.add(ReportImage(entry.name, image.file_name, reason, None, 0))
                 continue
+            report.add(ReportImage(entry.name, image.file_name, None, record, entry.first_id))
             height, width = record.size_hw
             images.append(ImageEntry(id=entry.image_id, file_name=image.file_name, height=height, width=width))
             annotations = with_ids(record.regions, entry.image_id, entry.first_id)
