@@ -70,10 +70,10 @@ def own_size(path: str | Path) -> int:
     return status.st_size
 
 
-def open_own(path: Path) -> IO[bytes]:
+def open_own(path: str | Path) -> IO[bytes]:
     """A regular file, open for reading; OSError as for `own_size`."""
     own_size(path)
-    return path.open("rb")
+    return open(path, "rb")
 
 
 def read_own(path: Path) -> bytes:

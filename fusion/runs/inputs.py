@@ -62,11 +62,11 @@ def find_images(inputs: Sequence[str | Path], *, outside: Sequence[Path] = ()) -
         paths = [Path(os.path.abspath(path)) for path in _expand(Path(given).expanduser())]
         if not Path(given).expanduser().is_file():
             root = _searched_folder(Path(given).expanduser())
-            paths = [path for path in paths if not places.hold_output(path, root)]
+            paths = [path for path in paths if not places.hold_output(str(path), root)]
         if not paths:
             raise ValueError(f"no images in {given}: expected files ending in {', '.join(SUFFIXES)}")
         for path in paths:
-            found.setdefault(places.real(path), path)
+            found.setdefault(places.real(str(path)), path)
     return list(found.values())
 
 
@@ -80,28 +80,35 @@ class _Places:
         # Images may lie in the very folder that is written to, beside its outputs.
         self._current = {os.path.dirname(folder) for folder in self._outputs}
 
-    def real(self, path: Path) -> str:
-        """The real path of a file."""
+    def real(self, path: str) -> str:
+        """The real path of an absolute one."""
         folder, name = os.path.split(path)
+        if not name:
+            return path
         if folder not in self._real:
-            self._real[folder] = os.path.realpath(folder)
+            self._real[folder] = self.real(folder)
         real = os.path.join(self._real[folder], name)
         return os.path.realpath(real) if os.path.islink(real) else real
 
-    def hold_output(self, path: Path, root: str) -> bool:
+    def hold_output(self, path: str, root: str) -> bool:
         """Whether a file that was found in the folder `root` lies in an output folder, or is a link into one."""
-        folder = os.path.dirname(path)
+        folder, real = os.path.dirname(path), self.real(path)
+        return self._is_barred(folder, root) or self._is_output(os.path.dirname(real))
+
+    def _is_barred(self, folder: str, root: str) -> bool:
+        """Whether a folder, or one between it and `root`, is an output folder."""
         if (folder, root) not in self._barred:
-            between = itertools.takewhile(lambda parent: len(parent) >= len(root), map(str, path.parents))
-            self._barred[folder, root] = any(self._is_output(os.path.realpath(parent)) for parent in between)
-        return self._barred[folder, root] or self._is_output(os.path.dirname(self.real(path)))
+            parent = os.path.dirname(folder)
+            above = len(folder) > len(root) and self._is_barred(parent, root)
+            self._barred[folder, root] = above or self._is_output(self.real(folder))
+        return self._barred[folder, root]
 
     def _is_output(self, folder: str) -> bool:
         """Whether a folder, a real path, is the output folder of a run or one of its subfolders for outputs."""
         if folder not in self._outputs:
             parent, name = os.path.split(folder)
-            is_run = folder not in self._current and holds_run(Path(folder))
-            self._outputs[folder] = is_run or (name in OUTPUTS and holds_run(Path(parent)))
+            is_run = folder not in self._current and holds_run(folder)
+            self._outputs[folder] = is_run or (name in OUTPUTS and holds_run(parent))
         return self._outputs[folder]
 
 

@@ -121,7 +121,7 @@ class Journal:
     def stored(self, source: str) -> str:
         """A source as the files of the folder hold it: relative to it, so that both may be moved together."""
         try:
-            return Path(os.path.relpath(source, self.output)).as_posix()
+            return os.path.relpath(source, self.output).replace(os.sep, "/")
         except ValueError:  # on another drive of Windows
             return source
 

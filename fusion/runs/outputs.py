@@ -31,10 +31,10 @@ def folders(output: Path) -> list[Path]:
     return [output / kind for kind in SUFFIXES]
 
 
-def holds_run(folder: Path) -> bool:
+def holds_run(folder: str | Path) -> bool:
     """Whether a folder is the output folder of a run."""
     for name in (JOURNAL, RUN):
-        with suppress(OSError), open_own(folder / name) as file:
+        with suppress(OSError), open_own(f"{folder}/{name}") as file:
             if _MARK in file.read(_MARK_BYTES):
                 return True
     return False
