@@ -22,7 +22,7 @@ from emerseg import RunSpec, Segmenter
 from fusion.runs import exports
 from fusion.runs.batch import locked, plan_run, run_batch
 from fusion.runs.folder import opened_run
-from fusion.runs.inputs import find_images, name_outputs
+from fusion.runs.inputs import common_names, find_images, name_outputs
 from fusion.runs.job import Finished
 from fusion.runs.jobs import segment_job, segmenting
 from fusion.runs.journal import Journal
@@ -56,7 +56,9 @@ def measure(folder: Path, count: int, side: int) -> None:
         journal = Journal.open(output)
         plan = plan_run(name_outputs(paths, journal.names), journal, job)
         timed("write and assemble", lambda: list(run_batch(plan, job, lambda image, name: answer)))
-    finished = [Finished(entry, entry.source) for entry in journal.entries.values()]
+    sources = list(journal.entries)
+    pairs = zip(journal.entries.values(), common_names(sources), strict=True)
+    finished = [Finished(entry, file_name) for entry, file_name in pairs]
     timed("assemble", lambda: exports.write_exports(output, finished, spec.labels))
     timed("the same command again", lambda: again(RunSpec("toy", KINDS, masks="grid"), images, output))
 
@@ -79,9 +81,10 @@ def draw_images(folder: Path, count: int, side: int) -> Path:
 
 
 def timed(what: str, call: Callable[[], Value]) -> Value:
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), time.process_time()
     value = call()
-    print(f"{what}: {time.perf_counter() - start:.2f} s", flush=True)
+    seconds, busy = time.perf_counter() - start, time.process_time() - worked
+    print(f"{what}: {seconds:.2f} s, {busy:.2f} s of them on a processor", flush=True)
     return value
 
 

@@ -121,7 +121,7 @@ def test_two_files_of_one_stem_get_distinct_names():
 
 
 def test_known_names_stay_and_are_not_given_twice():
-    known = {Path("/x/a.jpg"): "a", Path("/gone/b.jpg"): "b"}
+    known = {"/x/a.jpg": "a", "/gone/b.jpg": "b"}
     paths = [Path("/y/a.jpg"), Path("/x/a.jpg"), Path("/new/b.jpg")]
     assert [file.name for file in name_outputs(paths, known)] == ["a-2", "a", "b-2"]
 
@@ -142,8 +142,8 @@ def test_a_name_of_dots_alone_leads_nowhere():
 
 
 def test_no_two_known_images_share_a_name():
-    known = {Path("/x/a.jpg"): "a", Path("/y/b.jpg"): "A", Path("/z/c.jpg"): "c"}
-    assert [file.name for file in name_outputs(list(known), known)] == ["a", "b", "c"]
+    known = {"/x/a.jpg": "a", "/y/b.jpg": "A", "/z/c.jpg": "c"}
+    assert [file.name for file in name_outputs(map(Path, known), known)] == ["a", "b", "c"]
 
 
 def test_file_names_are_relative_to_what_holds_them_all():

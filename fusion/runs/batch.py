@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from fusion.runs.inputs import ImageFile, common_names
 from fusion.runs.job import Compute, Finished, Job, Outcome
 from fusion.runs.journal import Journal, Numbering
 from fusion.runs.outputs import folders, output_sizes, remove_outputs
-from ground.files import OutOfSpaceError, is_full, json_bytes, own_size, write_bytes
+from ground.files import OutOfSpaceError, is_full, json_bytes, own_size, write_json
 
 LOCK = ".lock"
 
@@ -147,62 +147,60 @@ def _read_ahead(
 def _finish(plan: Plan, job: Job) -> list[Outcome]:
     """Write the files about all images, unless they are there; those that had to be left out, as they are damaged."""
     journal = plan.journal
-    if journal.config_hash != job.config_hash:
-        # Nothing was done for this configuration: what is there stays.
+    here = {str(file.path): file.name for file in plan.files}
+    earlier = (source for source, entry in journal.entries.items() if entry.status != "left")
+    names = {source: journal.entries[source].name for source in earlier if source not in here} | here
+    if journal.config_hash != job.config_hash or journal.state == _state(journal.output, job, names):
+        # Either nothing was done for this configuration, and what is there stays, or all is written.
         return []
-    finished, run = _state_of_images(plan, job)
-    if journal.state == _state(journal.output, job, run):
-        return []
+    file_names = dict(zip(names, common_names(names), strict=True))
     damaged = []
-    for source, reason in job.export(finished).items():
+    for source, reason in job.export(_finished(journal, file_names)).items():
         entry = journal.entries[source].model_copy(update={"status": "failed", "reason": reason})
         journal.add(entry, job.config_hash)
         damaged.append(Outcome(source, entry.name, "failed", reason, entry.seconds))
-    if damaged:
-        _, run = _state_of_images(plan, job)
-    write_bytes(journal.output / RUN, run)
-    here = {str(file.path) for file in plan.files}
-    for entry in journal.entries.values():
-        if entry.status == "left" and entry.source not in here:
+    images = [_run_image(journal, source, name, file_names[source]) for source, name in names.items()]
+    write_json(journal.output / RUN, job.run_file(images, _largest(journal)).to_json())
+    for source, entry in journal.entries.items():
+        if entry.status == "left" and source not in here:
             remove_outputs(journal.output, entry.name)
-    journal.end(_state(journal.output, job, run))
+    journal.end(_state(journal.output, job, names))
     return damaged
 
 
-def _state_of_images(plan: Plan, job: Job) -> tuple[list[Finished], bytes]:
-    """(images that are through, content of run.json): those of earlier runs first, then this run's, in their order."""
-    journal = plan.journal
-    wanted = {str(file.path): file for file in plan.files}
-    earlier = (entry.source for entry in journal.entries.values() if entry.status != "left")
-    order = [*(source for source in earlier if source not in wanted), *wanted]
-    finished, images, largest = [], [], 0
-    for source, file_name in zip(order, common_names(order), strict=True):
-        stored, entry = journal.stored(source), journal.entries.get(source)
-        if entry is None or entry.status == "left":
-            name = wanted[source].name
-            images.append(
-                RunImage(file_name=file_name, name=name, source=stored, status="pending", reason=None, seconds=0.0)
-            )
-            continue
-        finished.append(Finished(entry, file_name))
-        height, width = entry.size_hw or (0, 0)
-        largest = max(largest, height * width)
-        images.append(
-            RunImage(
-                file_name=file_name,
-                name=entry.name,
-                source=stored,
-                status=entry.status,
-                reason=entry.reason,
-                seconds=entry.seconds,
-            )
-        )
-    return finished, json_bytes(job.run_file(images, largest / 1e6).to_json())
+def _finished(journal: Journal, file_names: Mapping[str, str]) -> list[Finished]:
+    """The images that are through: those of earlier runs first, then this run's, in the order of its inputs."""
+    through = ((journal.entries.get(source), file_name) for source, file_name in file_names.items())
+    return [Finished(entry, name) for entry, name in through if entry is not None and entry.status != "left"]
 
 
-def _state(output: Path, job: Job, run: bytes) -> str:
-    """What tells whether the files about all images are those of the journal: they are never read again for that."""
-    digest = hashlib.sha256(run)
+def _run_image(journal: Journal, source: str, name: str, file_name: str) -> RunImage:
+    """What run.json says of an image."""
+    entry, stored = journal.entries.get(source), journal.stored(source)
+    if entry is None or entry.status == "left":
+        return RunImage(file_name=file_name, name=name, source=stored, status="pending", reason=None, seconds=0.0)
+    return RunImage(
+        file_name=file_name,
+        name=name,
+        source=stored,
+        status=entry.status,
+        reason=entry.reason,
+        seconds=entry.seconds,
+    )
+
+
+def _largest(journal: Journal) -> float:
+    """Million pixels of the largest image that is done."""
+    sizes = (entry.size_hw for entry in journal.entries.values() if entry.size_hw is not None)
+    return max((height * width for height, width in sizes), default=0) / 1e6
+
+
+def _state(output: Path, job: Job, names: Iterable[str]) -> str:
+    """What tells whether the files about all images are those of the journal's entries: they are not read for that.
+
+    It is made of the images in order, of what else run.json says, and of the sizes of the files.
+    """
+    digest = hashlib.sha256(json_bytes([*names, job.run_file([], 0.0).to_json()]))
     for name in (*job.exports, RUN):
         size = -1
         with suppress(OSError):

@@ -83,12 +83,13 @@ class _Places:
     def real(self, path: str) -> str:
         """The real path of an absolute one."""
         folder, name = os.path.split(path)
-        if not name:
-            return path
-        if folder not in self._real:
-            self._real[folder] = self.real(folder)
-        real = os.path.join(self._real[folder], name)
+        real = os.path.join(self._real_folder(folder), name)
         return os.path.realpath(real) if os.path.islink(real) else real
+
+    def _real_folder(self, folder: str) -> str:
+        if folder not in self._real:
+            self._real[folder] = folder if os.path.dirname(folder) == folder else self.real(folder)
+        return self._real[folder]
 
     def hold_output(self, path: str, root: str) -> bool:
         """Whether a file that was found in the folder `root` lies in an output folder, or is a link into one."""
@@ -100,7 +101,7 @@ class _Places:
         if (folder, root) not in self._barred:
             parent = os.path.dirname(folder)
             above = len(folder) > len(root) and self._is_barred(parent, root)
-            self._barred[folder, root] = above or self._is_output(self.real(folder))
+            self._barred[folder, root] = above or self._is_output(self._real_folder(folder))
         return self._barred[folder, root]
 
     def _is_output(self, folder: str) -> bool:
@@ -119,27 +120,26 @@ def _searched_folder(given: Path) -> str:
     return os.path.abspath(Path(*itertools.takewhile(lambda part: not glob.has_magic(part), given.parts)))
 
 
-def name_outputs(paths: Iterable[Path], known: Mapping[Path, str]) -> list[ImageFile]:
-    """Give every path a unique output name: the one it has in `known`, else its stem, else stem-2, stem-3, …
+def name_outputs(paths: Iterable[Path], known: Mapping[str, str]) -> list[ImageFile]:
+    """Give every path a unique output name: the one it has in `known` (path → name), else its stem, else stem-2, …
 
     Names differ in more than upper and lower case, for file systems that do not tell them apart. The same
     paths always get the same names, and a stem that only one file has is never changed by the numbers of
     others.
     """
-    paths = list(paths)
+    given = {str(path): path for path in paths}
     taken: set[str] = set()
-    names: dict[Path, str] = {}
-    for path, name in known.items():
+    names: dict[str, str] = {}
+    for source, name in known.items():
         # What a file says may be wrong: no two images share outputs.
         if name.casefold() not in taken:
-            names[path] = name
+            names[source] = name
             taken.add(name.casefold())
-    stems = {_stem(path).casefold() for path in paths if path not in names}
+    new = {source: path for source, path in given.items() if source not in names}
+    stems = {_stem(path).casefold() for path in new.values()}
     # One for all files of a stem: a candidate that was refused once will always be.
     candidates: dict[str, Iterator[str]] = {}
-    for path in paths:
-        if path in names:
-            continue
+    for source, path in new.items():
         stem = _stem(path)
         short = _short(stem)
         numbered = candidates.setdefault(short.casefold(), (f"-{number}" for number in itertools.count(2)))
@@ -147,9 +147,9 @@ def name_outputs(paths: Iterable[Path], known: Mapping[Path, str]) -> list[Image
             name = short + end
             if name.casefold() not in taken and (name == stem or name.casefold() not in stems):
                 break
-        names[path] = name
+        names[source] = name
         taken.add(name.casefold())
-    return [ImageFile(path, names[path]) for path in paths]
+    return [ImageFile(path, names[source]) for source, path in given.items()]
 
 
 def common_names(sources: Iterable[str]) -> list[str]:

@@ -84,9 +84,9 @@ class Journal:
         return journal
 
     @property
-    def names(self) -> dict[Path, str]:
-        """The names of the outputs of all images that it knows."""
-        return {Path(entry.source): entry.name for entry in self.entries.values()}
+    def names(self) -> dict[str, str]:
+        """The names of the outputs of all images that it knows, by source."""
+        return {source: entry.name for source, entry in self.entries.items()}
 
     def has_done(self, source: str, config_hash: str) -> bool:
         """Whether that image is done for that configuration."""

@@ -43,7 +43,6 @@ def earlier_files(journal: Journal) -> list[ImageFile]:
     """
     here = os.path.abspath(journal.output)
     known = {
-        Path(located(image.source, here, journal.earlier_folder)): image.name
-        for image in read_run(journal.output).images
+        located(image.source, here, journal.earlier_folder): image.name for image in read_run(journal.output).images
     }
-    return name_outputs(known, known)
+    return name_outputs(map(Path, known), known)
