@@ -21,8 +21,9 @@ from PIL import Image
 from emerseg import RunSpec, Segmenter
 from fusion.runs.batch import plan_run, run_batch
 from fusion.runs.inputs import name_outputs
-from fusion.runs.job import Job
-from fusion.runs.jobs import segment_job
+from fusion.runs.jobs import segment_job, segmenting
+from fusion.runs.journal import Journal
+from fusion.runs.outputs import write_outputs
 from ground.images import read_image
 from ovseg.labels import Label
 from toyworld import KINDS, scene
@@ -46,27 +47,30 @@ def main() -> None:
 
         spec = RunSpec(arguments.preset, LABELS, masks="grid")
         grid = Segmenter.from_preset(arguments.preset, masks="grid")
-        serial, together = (segment_job(grid, folder / name, spec) for name in ("serial", "batch"))
-        first = timed(lambda: one_by_one(images, serial))
-        second = timed(lambda: batch(images, folder / "batch", together))
+        first = timed(lambda: one_by_one(images, folder / "serial", grid, spec))
+        second = timed(lambda: batch(images, folder / "batch", grid, spec))
         print(f"{len(images)} images of {arguments.side}x{arguments.side}: {first:.1f} s one by one, {second:.1f} s")
         print(f"a batch takes {second / first:.2f} x the time of one by one")
 
         emerdiff = Segmenter.from_preset(arguments.preset)
         scene_path, output = folder / "scene.png", folder / "relabel"
         Image.fromarray(scene(FIRST_SEED).image).save(scene_path)
-        jobs = [segment_job(emerdiff, output, RunSpec(arguments.preset, labels)) for labels in (LABELS, LABELS[:-1])]
-        first, second = (timed(lambda job=job: batch([scene_path], output, job)) for job in jobs)
+        specs = [RunSpec(arguments.preset, labels) for labels in (LABELS, LABELS[:-1])]
+        first, second = (timed(lambda spec=spec: batch([scene_path], output, emerdiff, spec)) for spec in specs)
         print(f"a scene: {first:.1f} s to segment, {second:.2f} s to relabel, {second / first:.3f} x the time")
 
 
-def one_by_one(images: list[Path], job: Job) -> None:
+def one_by_one(images: list[Path], output: Path, segmenter: Segmenter, spec: RunSpec) -> None:
+    job, how = segment_job(output, spec), segmenting(segmenter, output, spec)
     for file in name_outputs(images, {}):
-        job.write(job.compute(read_image(file.path), file.name), file.name, lambda count: 1)
+        encoded = job.encode(how(read_image(file.path), file.name), lambda count: 1)
+        write_outputs(output, file.name, encoded.files)
 
 
-def batch(images: list[Path], output: Path, job: Job) -> None:
-    for _ in run_batch(plan_run(images, output, job.config_hash, overwrite=True), output, job):
+def batch(images: list[Path], output: Path, segmenter: Segmenter, spec: RunSpec) -> None:
+    job, how = segment_job(output, spec), segmenting(segmenter, output, spec)
+    journal = Journal.open(output)
+    for _ in run_batch(plan_run(name_outputs(images, journal.names), journal, job, overwrite=True), job, how):
         pass
 
 

@@ -1,10 +1,15 @@
-"""Files that are either whole or not there: written beside their place first, then moved into it in one step."""
+"""Files that are either whole or not there: written beside their place first, then moved into it in one step.
+
+Nothing is written through a link, and what a run reads from its own folder (`open_own`) is not read through one either:
+a folder that comes from elsewhere must not lead out of itself.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +34,10 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
+    # What a killed run left, or a link that somebody laid there: "x" makes a new file or none.
+    temporary.unlink(missing_ok=True)
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -45,6 +52,31 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def json_bytes(value: Any) -> bytes:
+    """`value` as indented ASCII JSON."""
+    return (json.dumps(value, indent=1) + "\n").encode("ascii")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Make `path` hold `value` as indented ASCII JSON."""
-    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode("ascii"))
+    write_bytes(path, json_bytes(value))
+
+
+def own_size(path: str | Path) -> int:
+    """Bytes of a regular file. OSError if there is none, or if it is a link, a pipe or anything else."""
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path} is {'a link' if stat.S_ISLNK(status.st_mode) else 'no file'}, expected a file")
+    return status.st_size
+
+
+def open_own(path: str | Path) -> IO[bytes]:
+    """A regular file, open for reading; OSError as for `own_size`."""
+    own_size(path)
+    return open(path, "rb")
+
+
+def read_own(path: Path) -> bytes:
+    """What a regular file holds; OSError as for `own_size`."""
+    with open_own(path) as file:
+        return file.read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,12 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
 
 def limit_pixels(megapixels: float = MAX_MEGAPIXELS) -> None:
-    """Let files of up to so many million pixels be read: Pillow's guard, a setting of the whole process."""
+    """Let files of up to so many million pixels be read: Pillow's guard, a setting of the whole process.
+
+    ValueError unless it is a finite number above 0.
+    """
+    if not (isfinite(megapixels) and megapixels > 0):
+        raise ValueError(f"max_megapixels is {megapixels!r}, expected a finite number above 0")
     # Pillow warns above this number, and refuses above its double.
     Image.MAX_IMAGE_PIXELS = int(megapixels * 1e6 / 2)
 

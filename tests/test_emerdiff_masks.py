@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import io
 import os
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from emerdiff.baselines import grid_masks, slic_masks
 from emerdiff.masks import Masks
@@ -76,6 +80,104 @@ def test_files_that_are_no_masks(tmp_path):
     for name in ("cut", "text", "empty", "array", "other"):
         with pytest.raises(ValueError, match=rf"{name}\.npz"):
             Masks.load(tmp_path / f"{name}.npz")
+
+
+def write_npz(path, **members):
+    """A deflated archive of members (name → bytes), with the file sizes that they have."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+
+
+def npy(header, data=b""):
+    """The bytes of an .npy file whose header says anything at all."""
+    text = repr(header).encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
+
+
+def array_bytes(array):
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.asarray(array))
+    return stream.getvalue()
+
+
+def header_of(shape, descr="<i4"):
+    return {"descr": descr, "fortran_order": False, "shape": shape}
+
+
+GOOD = {
+    "label_map.npy": array_bytes(np.zeros((3, 4), np.int32)),
+    "low_res.npy": array_bytes(np.zeros((1, 1), np.int32)),
+    "features.npy": array_bytes(np.zeros((1, 2), np.float32)),
+}
+HOSTILE = {
+    "ten million million elements": {"label_map.npy": npy(header_of((10**7, 10**6)), b"\0" * 48)},
+    "more elements than there are": {"label_map.npy": npy(header_of((300, 400)), b"\0" * 48)},
+    "fewer elements than there are": {"label_map.npy": npy(header_of((3, 1)), b"\0" * 48)},
+    "a negative side": {"label_map.npy": npy(header_of((-3, -4)), b"\0" * 48)},
+    "a header that is no dict": {"label_map.npy": npy([1, 2])},
+    "a header of many levels": {"label_map.npy": npy("(" * 60)},
+    "objects": {"label_map.npy": npy(header_of((3, 4), "|O"), b"\0" * 96)},
+    "another dtype": {"label_map.npy": array_bytes(np.zeros((3, 4), np.int64))},
+    "a member that is no array": {"notes.txt": b"hello"},
+    "a member without a header": {"notes.npy": b"hello"},
+    "metadata that is a list": {"notes.npy": array_bytes(np.zeros(3))},
+    "long metadata": {"notes.npy": array_bytes("x" * 10**5)},
+    "many members": {f"{number}.npy": array_bytes(0) for number in range(100)},
+    "large low_res": {"low_res.npy": array_bytes(np.zeros((1025, 1024), np.int32))},
+    "large features": {"features.npy": array_bytes(np.zeros((301, 100), np.float32))},
+    "no features": {"features.npy": None},
+    "difference of another size": {"difference.npy": array_bytes(np.zeros((1, 300, 400), np.float16))},
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_file_is_refused_before_it_takes_memory(tmp_path, monkeypatch, kind):
+    path = tmp_path / "a.npz"
+    monkeypatch.setattr("emerdiff.masks._MAX_FEATURES", 30_000)
+    write_npz(path, **{name: data for name, data in {**GOOD, **HOSTILE[kind]}.items() if data is not None})
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"a\.npz is not a file written by Masks\.save, or damaged"):
+            Masks.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_small_file_does_not_become_a_large_map(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    write_npz(path, **{**GOOD, "label_map.npy": array_bytes(np.zeros((500, 400), np.int32))})
+    assert Masks.load(path).label_map.shape == (500, 400)
+    with pytest.raises(ValueError, match="it has 400 x 500 px, expected 4 x 3"):
+        Masks.load(path, size_hw=(3, 4))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 90_000)
+    with pytest.raises(ValueError, match="it has 400 x 500 px: limit_pixels"):
+        Masks.load(path)
+    assert Masks.load(path, size_hw=(500, 400)).label_map.shape == (500, 400)  # that image was let pass
+
+
+def test_difference_maps_are_left_where_they_are_unless_wanted(tmp_path):
+    saved = masks(difference=np.ones((2, 3, 4), np.float16))
+    saved.save(tmp_path / "a.npz")
+    assert Masks.load(tmp_path / "a.npz", difference=False).difference is None
+
+
+def test_metadata_is_read_without_the_arrays(tmp_path, monkeypatch):
+    masks().save(tmp_path / "a.npz", note="x")
+    read, names = np.lib.format.read_array, []
+    monkeypatch.setattr(np.lib.format, "read_array", lambda file, **options: names.append(file.name) or read(file))
+    assert Masks.load_metadata(tmp_path / "a.npz") == {"note": "x"}
+    Masks.load(tmp_path / "a.npz")
+    assert names == ["note.npy", "label_map.npy", "low_res.npy", "features.npy"]
+
+
+def test_a_saved_file_is_on_disk_before_it_is_in_its_place(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.fstat(number).st_ino) or fsync(number))
+    masks().save(tmp_path / "a.npz")
+    assert synced == [(tmp_path / "a.npz").stat().st_ino]
 
 
 @pytest.mark.parametrize(

@@ -1,52 +1,66 @@
-"""Batches with a simple job: order, failures, resuming, interruption, another configuration."""
+"""Batches with a simple job: order, failures, resuming, interruption, another configuration, odd folders."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from fusion.formats.record import Record
 from fusion.formats.schema import JOURNAL, RUN, JournalEntry
 from fusion.runs.batch import LOCK, locked, plan_run, run_batch
-from fusion.runs.job import Job, Written
-from fusion.runs.journal import Numbering, open_journal
-from ground.files import replacing, write_bytes, write_json
+from fusion.runs.inputs import name_outputs
+from fusion.runs.job import Encoded, Job
+from fusion.runs.journal import Journal, Numbering
+from fusion.runs.outputs import output_file
+from ground.files import own_size, read_own, replacing, write_bytes, write_json
 
 
-def mean_job(output: Path, config_hash: str = "one", interrupt_at: str = "", seen: list[str] | None = None) -> Job:
-    """Writes every image's mean colour, and its ids, to NAME.txt, and all of them to all.json: two annotations each."""
+class Images(Record):
+    """What run.json holds of these runs."""
 
-    def compute(image, name):
-        if seen is not None:
-            seen.append(name)
-        if name == interrupt_at:
-            raise KeyboardInterrupt
-        if image.max() == 0:
-            raise RuntimeError("too\ndark")
-        return image.mean(axis=(0, 1)).tolist()
+    images: list[dict]
+    largest: float
 
-    def write(mean, name, first_id_of):
+
+def mean_of(image, name):
+    """The mean colour of an image."""
+    if image.max() == 0:
+        raise RuntimeError("too\ndark")
+    return image.mean(axis=(0, 1)).tolist()
+
+
+def mean_job(output: Path, config_hash: str = "one") -> Job:
+    """Writes every mean colour, and its ids, to annotations/NAME.json, and all of them to all.json: two each."""
+
+    def encode(mean, first_id_of):
         first_id = first_id_of(2)
-        write_bytes(output / f"{name}.txt", json.dumps([mean, first_id]).encode())
-        return Written((3, 4), first_id, 2)
+        files = {"masks": b"masks", "annotations": json.dumps([mean, first_id]).encode()}
+        return Encoded((3, 4), files, first_id, 2)
 
-    def finish(finished, images):
-        done = [image for image in finished if image.entry.status == "done"]
-        means = [json.loads((output / f"{image.entry.name}.txt").read_bytes()) for image in done]
-        ids = [image.entry.image_id for image in done]
-        listed = [[image.file_name, *mean, i] for image, mean, i in zip(done, means, ids, strict=True)]
+    def export(finished):
+        listed, damaged = [], {}
+        for image in finished:
+            if image.entry.status == "done":
+                try:
+                    mean = json.loads(output_file(output, "annotations", image.entry.name).read_bytes())
+                    listed.append([image.file_name, *mean, image.entry.image_id])
+                except (OSError, ValueError):
+                    damaged[image.entry.source] = "damaged"
         write_json(output / "all.json", listed)
-        write_json(output / RUN, {"images": [image.to_json() for image in images]})
+        return damaged
 
     return Job(
         config_hash=config_hash,
-        compute=compute,
-        write=write,
-        finish=finish,
-        is_whole=lambda name: (output / f"{name}.txt").is_file(),
-        remove=lambda name, keep: (output / f"{name}.txt").unlink(missing_ok=True),
+        kinds=("masks", "annotations"),
+        encode=encode,
+        exports=("all.json",),
+        export=export,
+        run_file=lambda images, largest: Images(images=[image.to_json() for image in images], largest=largest),
     )
 
 
@@ -59,16 +73,37 @@ def photos(tmp_path):
     return paths
 
 
-def run(photos, output, *, overwrite=False, **settings):
-    job = mean_job(output, **settings)
-    files = plan_run(photos, output, job.config_hash, overwrite=overwrite)
-    return [(entry.name, entry.status) for entry in run_batch(files, output, job, overwrite=overwrite)]
+def begin(photos, output, how=mean_of, *, overwrite=False, config_hash="one", **options):
+    """The outcomes of a run, one by one."""
+    job, journal = mean_job(output, config_hash), Journal.open(output)
+    plan = plan_run(name_outputs(photos, journal.names), journal, job, overwrite=overwrite)
+    return run_batch(plan, job, how if plan.wanted else None, **options)
+
+
+def run(photos, output, how=mean_of, **settings):
+    return [(outcome.name, outcome.status) for outcome in begin(photos, output, how, **settings)]
+
+
+def interrupting(stop_at):
+    """Ctrl-C while that image is worked on."""
+
+    def compute(image, name):
+        if name == stop_at:
+            raise KeyboardInterrupt
+        return mean_of(image, name)
+
+    return compute
+
+
+def noting(seen):
+    return lambda image, name: seen.append(name) or mean_of(image, name)
 
 
 def contents(folder):
     """What a run leaves, without its times."""
     run_files = (JOURNAL, RUN, LOCK)
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name not in run_files}
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if name not in run_files}
 
 
 def names(output):
@@ -84,7 +119,7 @@ def test_all_are_done_in_order_and_a_second_run_skips_them(photos, tmp_path):
         [f"{n}.png", [g, g, g], 2 * g - 1, g] for g, n in enumerate("abc", start=1)
     ]
     seen: list[str] = []
-    assert run(photos, output, seen=seen) == [("a", "skipped"), ("b", "skipped"), ("c", "skipped")]
+    assert run(photos, output, noting(seen)) == [("a", "skipped"), ("b", "skipped"), ("c", "skipped")]
     assert seen == []
     assert contents(output) == first
 
@@ -111,10 +146,10 @@ def test_an_interrupted_run_leaves_valid_files_and_resumes_to_the_same_bytes(pho
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     run(photos, whole)
     with pytest.raises(KeyboardInterrupt):
-        run(photos, resumed, interrupt_at=stop_at)
+        run(photos, resumed, interrupting(stop_at))
     assert names(resumed) == [f"{name}.png" for name in "abc" if name < stop_at]
     seen: list[str] = []
-    run(photos, resumed, seen=seen)
+    run(photos, resumed, noting(seen))
     assert seen == [name for name in "abc" if name >= stop_at]
     assert contents(resumed) == contents(whole)
 
@@ -128,26 +163,24 @@ def test_a_killed_run_resumes_to_the_same_bytes(photos, tmp_path, cut):
         (killed / name).unlink()
     journal = killed / JOURNAL
     journal.write_bytes(journal.read_bytes()[:-cut])  # nor was the last line, or the whole journal
-    (killed / "b.txt.part").write_bytes(b"half")
-    (killed / "b.txt").write_bytes(b"of a run that was killed later")
+    (killed / "annotations" / "b.json.part").write_bytes(b"half")
+    (killed / "annotations" / "b.json").write_bytes(b"of a run that was killed later")
     run(photos, killed)
     assert contents(killed) == contents(whole)
 
 
 def test_closing_the_iterator_ends_in_good_order(photos, tmp_path):
     output = tmp_path / "out"
-    job = mean_job(output)
-    entries = run_batch(plan_run(photos, output, "one", overwrite=False), output, job)
-    next(entries)
-    entries.close()
+    outcomes = begin(photos, output)
+    next(outcomes)
+    outcomes.close()
     assert names(output) == ["a.png", "b.png"]  # b was begun while a was written
 
 
 def test_no_image_is_begun_once_told_to_stop(photos, tmp_path):
     output = tmp_path / "out"
-    job, told = mean_job(output), iter((False, True))
-    files = plan_run(photos, output, "one", overwrite=False)
-    assert [entry.name for entry in run_batch(files, output, job, stop=lambda: next(told))] == ["a"]
+    told = iter((False, True))
+    assert run(photos, output, stop=lambda: next(told)) == [("a", "done")]
     statuses = [image["status"] for image in json.loads((output / RUN).read_text())["images"]]
     assert statuses == ["done", "pending", "pending"]
 
@@ -159,13 +192,60 @@ def test_the_lock_of_a_folder_is_one_process_s(tmp_path):
         pass
 
 
-def test_another_configuration_is_refused_unless_overwritten(photos, tmp_path):
+def test_another_configuration_takes_over_and_leaves_masks_alone(photos, tmp_path):
     output = tmp_path / "out"
     run(photos, output)
-    with pytest.raises(ValueError, match=r"another configuration.*--overwrite"):
-        run(photos, output, config_hash="two")
-    assert run(photos[:1], output, config_hash="two", overwrite=True) == [("a", "done")]
-    assert sorted(contents(output)) == ["a.txt", "all.json"]  # what is not of this configuration is gone
+    assert run(photos[:1], output, config_hash="two") == [("a", "done")]
+    # What is of the other configuration is gone, but masks do not depend on it, and names stay.
+    assert sorted(contents(output)) == ["all.json", "annotations/a.json", "masks/a.npz", "masks/b.npz", "masks/c.npz"]
+    assert names(output) == ["a.png"]
+    (tmp_path / "more").mkdir()
+    shutil.copy(photos[1], tmp_path / "more")
+    assert run([tmp_path / "more" / "b.png", *photos[1:]], output, config_hash="two") == [
+        ("b-2", "done"),
+        ("b", "done"),
+        ("c", "done"),
+    ]
+
+
+@pytest.mark.parametrize("stop_at", ["a", "b", "c"])
+def test_another_configuration_that_is_interrupted_resumes_to_the_same_bytes(photos, tmp_path, stop_at):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    for output in (whole, resumed):
+        run(photos, output)
+    run(photos[:2], whole, config_hash="two")
+    with pytest.raises(KeyboardInterrupt):
+        run(photos[:2] if stop_at != "c" else photos, resumed, interrupting(stop_at), config_hash="two")
+    run(photos[:2], resumed, config_hash="two")
+    assert contents(resumed) == contents(whole)
+
+
+def test_nothing_is_removed_before_its_successor_is_there(photos, tmp_path):
+    output = tmp_path / "out"
+    run(photos, output)
+    before = {**contents(output), **{name: (output / name).read_bytes() for name in (JOURNAL, RUN)}}
+    kept = [path.rename(path.with_suffix(".away")) for path in photos]
+    # Not one of the images can be done: the other configuration never takes over.
+    assert run(photos, output, config_hash="two") == [("a", "failed"), ("b", "failed"), ("c", "failed")]
+    assert {**contents(output), **{name: (output / name).read_bytes() for name in (JOURNAL, RUN)}} == before
+    kept[1].rename(photos[1])
+    assert run(photos, output, config_hash="two") == [("a", "failed"), ("b", "done"), ("c", "failed")]
+    assert names(output) == ["b.png"]
+    assert contents(output)["annotations/a.json"] == before["annotations/a.json"]
+    reasons = {image["name"]: image["reason"] for image in json.loads((output / RUN).read_text())["images"]}
+    assert reasons == {"a": f"no image file {photos[0]}", "b": None, "c": f"no image file {photos[2]}"}
+
+
+def test_a_result_stays_if_its_image_can_no_longer_be_done(photos, tmp_path):
+    output = tmp_path / "out"
+    run(photos, output)
+    before = contents(output)
+    photos[0].unlink()
+    photos[1].write_text("no image")
+    Image.new("RGB", (4, 3)).save(photos[2])
+    for overwrite in (False, True):
+        assert run(photos, output, overwrite=overwrite) == [("a", "failed"), ("b", "failed"), ("c", "failed")]
+        assert contents(output) == before
 
 
 def test_overwrite_does_finished_images_again(photos, tmp_path):
@@ -187,9 +267,83 @@ def test_an_image_whose_outputs_were_deleted_is_done_again(photos, tmp_path):
     output = tmp_path / "out"
     run(photos, output)
     before = contents(output)
-    (output / "b.txt").unlink()
+    (output / "annotations" / "b.json").unlink()
     assert run(photos, output) == [("a", "skipped"), ("b", "done"), ("c", "skipped")]
     assert contents(output) == before
+
+
+@pytest.mark.parametrize("kind", ["masks", "annotations"])
+@pytest.mark.parametrize("damage", ["emptied", "cut", "a link"])
+def test_an_image_whose_outputs_were_damaged_is_done_again(photos, tmp_path, kind, damage):
+    output = tmp_path / "out"
+    run(photos, output)
+    before = contents(output)
+    path = output_file(output, kind, "b")
+    if damage == "a link":
+        shutil.move(path, tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.write_bytes(b"" if damage == "emptied" else path.read_bytes()[:-1])
+    assert run(photos, output) == [("a", "skipped"), ("b", "done"), ("c", "skipped")]
+    assert contents(output) == before and not path.is_symlink()
+
+
+@pytest.mark.parametrize("how", ["gone", "other bytes"])
+def test_a_damaged_record_is_named_the_rest_is_written_and_it_is_made_again(photos, tmp_path, how):
+    output = tmp_path / "out"
+    run(photos, output)
+    before = contents(output)
+    path = output / "annotations" / "b.json"
+    if how == "gone":
+        path.unlink()
+    else:  # of the same length, so that only reading tells
+        path.write_bytes(b"?" * path.stat().st_size)
+    (tmp_path / "photos" / "d.png").write_bytes(photos[2].read_bytes())
+    given = [photos[0], photos[2], tmp_path / "photos" / "d.png"]  # b is no input now
+    statuses = {"a": "skipped", "c": "skipped", "d": "done"}
+    assert run(given, output) == [*statuses.items(), ("b", "failed")]
+    assert names(output) == ["a.png", "c.png", "d.png"]
+    assert run(photos, output) == [("a", "skipped"), ("b", "done"), ("c", "skipped")]
+    assert names(output) == ["d.png", "a.png", "b.png", "c.png"]
+    assert contents(output)["annotations/b.json"] == before["annotations/b.json"]
+
+
+def test_a_run_with_nothing_to_do_writes_nothing(photos, tmp_path):
+    output = tmp_path / "out"
+    run(photos, output)
+    times = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.name != LOCK}
+    plan = plan_run(name_outputs(photos, {}), Journal.open(output), mean_job(output))
+    assert not plan.wanted
+    run(photos, output)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    for name in ("all.json", RUN):  # emptied, they are written again
+        whole = (output / name).read_bytes()
+        (output / name).write_bytes(b"")
+        run(photos, output)
+        assert (output / name).read_bytes() == whole
+    run(photos[:1], output)  # the order of the images is that of the last inputs
+    assert names(output) == ["b.png", "c.png", "a.png"]
+
+
+def test_a_killed_run_that_wrote_all_but_its_last_line_ends_the_same(photos, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for output in (whole, killed):
+        run(photos, output)
+    journal = killed / JOURNAL
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+    (killed / "all.json").write_text("[]")  # of the same age as the journal, and stale
+    run(photos, killed)
+    assert contents(killed) == contents(whole)
+
+
+def test_outputs_are_on_disk_before_the_journal_says_so(photos, tmp_path, monkeypatch):
+    output, synced = tmp_path / "out", []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.fstat(number).st_ino) or fsync(number))
+    run(photos[:1], output)
+    order = [synced.index((output / name).stat().st_ino) for name in ("masks/a.npz", "annotations/a.json", JOURNAL)]
+    last = len(synced) - 1 - synced[::-1].index((output / JOURNAL).stat().st_ino)
+    assert order[0] < order[1] < last
 
 
 def test_images_of_earlier_runs_stay_in_the_files_about_all(photos, tmp_path):
@@ -203,12 +357,105 @@ def test_images_of_earlier_runs_stay_in_the_files_about_all(photos, tmp_path):
 def test_a_damaged_journal_is_cut_where_it_can_no_longer_be_read(photos, tmp_path):
     output = tmp_path / "out"
     run(photos, output)
-    journal = output / JOURNAL
-    lines = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join([*lines[:2], b'{"source": 1}\n', *lines[2:]]))
-    config_hash, entries = open_journal(journal)
-    assert (config_hash, [entry.name for entry in entries.values()]) == ("one", ["a"])
-    assert journal.read_bytes() == b"".join(lines[:2])
+    path = output / JOURNAL
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b'{"source": 1}\n', *lines[2:]]))
+    journal = Journal.open(output)
+    assert (journal.config_hash, list(journal.names.values())) == ("one", ["a"])
+    assert path.read_bytes() == b"".join(lines[:2])
+
+
+@pytest.mark.parametrize("name", ["../../../x", "/tmp/x", "..", "", "a/b", "a\0b"])
+def test_names_that_lead_out_of_the_folder_are_no_names(photos, tmp_path, name):
+    output = tmp_path / "deep" / "out"
+    run(photos, output)
+    path = output / JOURNAL
+    path.write_text(path.read_text().replace('"name":"b"', f'"name":{json.dumps(name)}'))
+    victim = tmp_path / "x.json"
+    victim.write_text("mine")
+    assert run(photos[:1], output, config_hash="two", overwrite=True) == [("a", "done")]
+    assert run(photos, output, config_hash="two") == [("a", "skipped"), ("b", "done"), ("c", "done")]
+    assert victim.read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "photos", "x.json"]
+
+
+def test_two_images_of_one_name_in_a_journal_get_outputs_of_their_own(photos, tmp_path):
+    output = tmp_path / "out"
+    run(photos, output)
+    path = output / JOURNAL
+    path.write_text(path.read_text().replace('"name":"b"', '"name":"A"'))
+    run(photos, output, overwrite=True)
+    assert [image["name"] for image in json.loads((output / RUN).read_text())["images"]] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("planted", [JOURNAL, LOCK, "annotations", "masks"])
+def test_a_link_in_the_folder_is_not_followed(photos, tmp_path, planted):
+    output, victim = tmp_path / "out", tmp_path / "victim"
+    run(photos, output)
+    if (output / planted).is_dir():
+        shutil.move(output / planted, victim)
+    else:
+        victim.write_text("mine")
+        (output / planted).unlink(missing_ok=True)
+    before = contents(victim) if victim.is_dir() else victim.read_text()
+    (output / planted).symlink_to(victim)
+    with pytest.raises((OSError, ValueError), match=f"{planted} is a link, expected a"), locked(output):
+        run(photos, output, overwrite=True)
+    assert (contents(victim) if victim.is_dir() else victim.read_text()) == before
+
+
+@pytest.mark.parametrize("name", ["annotations/b.json", "all.json", RUN, "annotations/b.json.part", "all.json.part"])
+def test_a_link_in_the_place_of_a_file_is_replaced(photos, tmp_path, name):
+    output, victim = tmp_path / "out", tmp_path / "victim"
+    run(photos, output)
+    victim.write_text("mine")
+    (output / name).unlink(missing_ok=True)
+    (output / name).symlink_to(victim)
+    run(photos, output, overwrite=True)
+    assert victim.read_text() == "mine"
+    assert not (output / name).is_symlink()
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / JOURNAL)
+    with pytest.raises(OSError, match=r"journal\.jsonl is no file, expected a file"):
+        Journal.open(tmp_path)
+    for read in (read_own, own_size):
+        with pytest.raises(OSError, match="is no file"):
+            read(tmp_path / JOURNAL)
+
+
+@pytest.mark.parametrize("moved", ["all", "the output", "the images"])
+def test_what_is_moved_is_found_again(photos, tmp_path, moved):
+    """Together, the output alone, or the images alone, which are then new ones."""
+    project, elsewhere = tmp_path / "project", tmp_path / "else" / "where"
+    elsewhere.mkdir(parents=True)
+    project.mkdir()
+    shutil.move(photos[0].parent, project / "photos")
+    output = project / "out"
+    given = [project / "photos" / path.name for path in photos]
+    run(given, output)
+    before = contents(output)
+    assert {image["source"] for image in json.loads((output / RUN).read_text())["images"]} == {
+        f"../photos/{name}.png" for name in "abc"
+    }
+    if moved == "all":
+        project = shutil.move(project, elsewhere / "renamed")
+        output = project / "out"
+    elif moved == "the output":
+        output = shutil.move(output, elsewhere / "out")
+    else:
+        shutil.move(project / "photos", elsewhere / "photos")
+    given = [(elsewhere if moved == "the images" else project) / "photos" / path.name for path in photos]
+    if moved == "the images":
+        assert run(given, output) == [("a-2", "done"), ("b-2", "done"), ("c-2", "done")]
+        return
+    for _ in range(2):
+        assert run(given, output) == [("a", "skipped"), ("b", "skipped"), ("c", "skipped")]
+        assert contents(output) == before
+    assert Journal.open(output).earlier_folder == str(output)
+    Image.new("RGB", (4, 3), "white").save(given[0])
+    assert run(given, output) == [("a", "done"), ("b", "skipped"), ("c", "skipped")]
 
 
 def test_ids_are_given_once_in_the_order_of_finishing_and_stay(photos, tmp_path):
@@ -238,6 +485,7 @@ def test_an_image_with_another_number_of_annotations_gets_new_ids_for_them():
             first_id=first_id,
             num_annotations=num_annotations,
             size_hw=None,
+            outputs={},
         )
 
     numbering = Numbering([entry("a", 1, 1, 2), entry("b", 2, 0, 0), entry("c", 0, 0, 0)])

@@ -115,9 +115,9 @@ def test_evidence_comes_from_the_masks_in_the_region():
     cat, grass = result.to_coco()["annotations"]
     evidence = cat["evidence"]
     assert (evidence["mask_ids"], cat["area"], evidence["runner_up"]) == ([0, 1], 12, "grass")
-    assert evidence["share"] == pytest.approx((4 * 1.0 + 8 * 0.75) / 12, abs=1e-6)
-    assert evidence["margin"] == pytest.approx((4 * 1.0 + 8 * 0.625) / 12, abs=1e-6)
-    assert evidence["score"] == pytest.approx(result.score_map[result.label_map == 1].mean(), abs=1e-5)
+    assert evidence["share"] == pytest.approx((4 * 1.0 + 8 * 0.75) / 12, abs=5e-5)
+    assert evidence["margin"] == pytest.approx((4 * 1.0 + 8 * 0.625) / 12, abs=5e-5)
+    assert evidence["score"] == pytest.approx(result.score_map[result.label_map == 1].mean(), abs=5e-5)
     evidence = grass["evidence"]
     assert (evidence["mask_ids"], evidence["share"], evidence["runner_up"]) == ([2], 1.0, None)
 

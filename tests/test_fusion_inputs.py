@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,60 @@ def test_outputs_are_never_taken_for_inputs_unless_named(photos):
     assert names(find_images([photos / "*" / "*"], outside=outside), photos) == ["sub/c.webp"]
     named = photos / "out/overlays/a.png"
     assert find_images([named], outside=outside) == [named]
+
+
+@pytest.fixture
+def other_run(tmp_path_factory):
+    """The output folder of another run, elsewhere."""
+    folder = tmp_path_factory.mktemp("elsewhere") / "run"
+    (folder / "overlays").mkdir(parents=True)
+    (folder / "overlays" / "z.png").touch()
+    (folder / "y.png").touch()
+    (folder / "journal.jsonl").write_text('{"config_hash":"0","folder":"/"}\n')
+    return folder
+
+
+@pytest.mark.parametrize("mark", ["journal.jsonl", "run.json"])
+def test_a_folder_of_a_run_is_never_searched_whatever_it_is_called(photos, mark):
+    (photos / "old").mkdir()
+    (photos / "old" / "x.png").touch()
+    assert "old/x.png" in names(find_images([photos]), photos)
+    (photos / "old" / mark).write_text('{"config_hash": "0"}\n')
+    assert "old/x.png" not in names(find_images([photos]), photos)
+    with pytest.raises(ValueError, match="no images in"):
+        find_images([photos / "o*d" / "*.png"])
+    with pytest.raises(ValueError, match="no images in"):
+        find_images([photos / "old"])
+    assert names(find_images([photos / "old" / "x.png"]), photos) == ["old/x.png"]
+    (photos / "old" / mark).write_text('{"lr": 0.1, "epochs": 3}\n')  # of another program
+    assert "old/x.png" in names(find_images([photos]), photos)
+
+
+@pytest.mark.parametrize("link", ["folder", "subfolder", "file"])
+def test_outputs_are_known_through_links(photos, other_run, link):
+    before = names(find_images([photos]), photos)
+    target = {"folder": other_run, "subfolder": other_run / "overlays", "file": other_run / "overlays" / "z.png"}[link]
+    (photos / "linked.png").symlink_to(target)
+    assert names(find_images([photos, photos / "**" / "*.png"]), photos) == before
+    if link != "file":
+        with pytest.raises(ValueError, match="no images in"):
+            find_images([photos / "linked.png"])
+
+
+def test_the_output_folder_is_known_by_its_real_path(photos, tmp_path_factory):
+    alias = tmp_path_factory.mktemp("alias") / "photos"
+    alias.symlink_to(photos)
+    for outside in (alias / "out" / "overlays", photos / "out" / "overlays"):
+        for given in (alias, photos):
+            assert [path.name for path in find_images([given], outside=[outside])] == ["a.PNG", "b.jpg", "c.webp"]
+
+
+def test_images_may_lie_in_the_very_folder_that_is_written_to(photos):
+    (photos / "journal.jsonl").write_text('{"config_hash":"0","folder":"/"}\n')
+    outside = [photos / "overlays"]
+    assert "b.jpg" in names(find_images([photos], outside=outside), photos)
+    with pytest.raises(ValueError, match="no images in"):
+        find_images([photos], outside=[photos / "elsewhere" / "overlays"])
 
 
 def test_files_come_in_the_order_given_whatever_their_suffix_and_once(photos):
@@ -66,9 +121,29 @@ def test_two_files_of_one_stem_get_distinct_names():
 
 
 def test_known_names_stay_and_are_not_given_twice():
-    known = {Path("/x/a.jpg"): "a", Path("/gone/b.jpg"): "b"}
+    known = {"/x/a.jpg": "a", "/gone/b.jpg": "b"}
     paths = [Path("/y/a.jpg"), Path("/x/a.jpg"), Path("/new/b.jpg")]
     assert [file.name for file in name_outputs(paths, known)] == ["a-2", "a", "b-2"]
+
+
+def test_many_files_of_one_stem_are_named_in_one_pass(monkeypatch):
+    tried = []
+    monkeypatch.setattr(
+        "fusion.runs.inputs.itertools.count", lambda start: map(lambda n: tried.append(n) or n, count(start))
+    )
+    paths = [Path(f"/clip{number:05}/frame.png") for number in range(2000)]
+    named = [file.name for file in name_outputs(paths, {})]
+    assert named == ["frame", *(f"frame-{number}" for number in range(2, 2001))]
+    assert len(tried) < 2 * len(paths)
+
+
+def test_a_name_of_dots_alone_leads_nowhere():
+    assert [file.name for file in name_outputs([Path("/x/..png"), Path("/x/...png")], {})] == ["..png", "...png"]
+
+
+def test_no_two_known_images_share_a_name():
+    known = {"/x/a.jpg": "a", "/y/b.jpg": "A", "/z/c.jpg": "c"}
+    assert [file.name for file in name_outputs(map(Path, known), known)] == ["a", "b", "c"]
 
 
 def test_file_names_are_relative_to_what_holds_them_all():

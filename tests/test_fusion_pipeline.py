@@ -32,7 +32,24 @@ def test_evidence_of_every_mask():
         (2, "grass", 0.75, Label("cat"), 0.5, 8),
     ]
     inside = np.array(MASKS) == 2
-    assert segments[2].score == pytest.approx(coarse.scores[1][inside].mean())
+    assert segments[2].score == round(float(coarse.scores[1][inside].mean()), 4)
+
+
+@pytest.mark.parametrize("fuse_rule", ["overlap", "embedding"])
+@pytest.mark.parametrize("noise", [-1e-6, 1e-6])
+def test_what_is_beyond_the_digits_that_are_written_decides_nothing(noise, fuse_rule):
+    """As it differs between devices, and between numbers of threads."""
+    coarse = coarse_of([[0, 1, 0, 1], [0, 1, 0, 1]])
+    masks = masks_of([[0, 0, 1, 1], [0, 0, 1, 1]])
+    first, second = fuse(masks, coarse, FusionConfig(fuse=fuse_rule)).segments
+    config = FusionConfig(fuse=fuse_rule, min_score=first.score)
+    # In the right half the noise would make another label win, or a score too low.
+    tilt = np.zeros_like(coarse.logits)
+    tilt[1, :, 2:], tilt[0, :, 2:] = noise, -noise
+    tilted = replace(coarse, logits=coarse.logits + tilt, embeddings=coarse.embeddings + tilt / 10)
+    result = fuse(masks, tilted, config)
+    assert result.segments == (first, second) and first.label == second.label == Label("cat")
+    assert result.label_map.min() == 1
 
 
 def test_score_map_holds_the_score_of_the_label_that_was_given():
@@ -149,4 +166,4 @@ def test_crumbs_of_masks_go_to_the_mask_around_them_before_masks_are_split():
     cleaned = fuse(masks, coarse, replace(config, min_area=2))
     assert cleaned.mask_map.tolist() == [[0, 0, 0, 1, 1]] * 3
     # Every pixel still belongs to one mask, and the crumb's pixel votes with the mask that took it.
-    assert [(segment.area, segment.share) for segment in cleaned.segments] == [(9, 8 / 9), (6, 1.0)]
+    assert [(segment.area, segment.share) for segment in cleaned.segments] == [(9, 0.8889), (6, 1.0)]

@@ -59,7 +59,15 @@ def layers():
 
 
 def done(name, regions, layers, file_name=None, first_id=1, size_hw=SIZE_HW):
-    record = ImageRecord(size_hw=list(size_hw), regions=regions, outlines=None, lost_holes=0, **layers)
+    record = ImageRecord(
+        size_hw=list(size_hw),
+        pixels="0" * 64,
+        overlay_pixels="0" * 64,
+        regions=regions,
+        outlines=None,
+        lost_holes=0,
+        **layers,
+    )
     return ReportImage(name, f"{name}.png" if file_name is None else file_name, None, record, first_id)
 
 
@@ -129,7 +137,7 @@ def test_thumbnails_of_another_size_than_the_label_map_are_refused():
 
 
 def test_the_data_says_what_the_annotations_say(tmp_path, layers):
-    cat = region(2, margin=-0.123456, runner_up="cat", bbox=(1, 2, 3, 4))
+    cat = region(2, margin=-0.1235, runner_up="cat", bbox=(1, 2, 3, 4))
     other = region(1, runner_up="a background label")
     write_report(
         tmp_path / "report.html",

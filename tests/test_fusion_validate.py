@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from contextlib import contextmanager
@@ -19,11 +20,17 @@ from pycocotools import mask as rle_codec
 from test_cli import emerseg
 from tiny_fusion import coarse_of, masks_of
 
+from emerdiff import Masks
 from fusion.models.presets import Preset, load_preset
 from fusion.runs.batch import plan_run, run_batch
-from fusion.runs.jobs import segment_job
+from fusion.runs.inputs import name_outputs
+from fusion.runs.jobs import segment_job, segmenting
+from fusion.runs.journal import Journal
 from fusion.runs.spec import RunSpec
+from fusion.step.config import FusionConfig
 from fusion.validate import Fault, validate
+from fusion.validate.evidence import evidence_faults, region_faults
+from fusion.validate.images import ImageFacts
 from ovseg import Label
 
 INSTANCES, RESULTS, PANOPTIC, RUN = JSON = ("instances.json", "results.json", "panoptic.json", "run.json")
@@ -74,19 +81,22 @@ def paint(path: Path, rows: list[str], other: int) -> None:
     Image.fromarray(np.stack([red, green, red], axis=-1)).save(path)
 
 
-def make(folder: Path, labels=LABELS, *, masks="grid", segmentation="rle", stop_after: int | None = None) -> Path:
+def make(
+    folder: Path, labels=LABELS, *, names=tuple(CELLS), masks="grid", segmentation="rle", stop_after: int | None = None
+) -> Path:
     """A folder that the real writers made of CELLS, and of one file that is no image."""
-    paths = [folder / "photos" / name for name in (*CELLS, "torn.jpg")]
+    paths = [folder / "photos" / name for name in (*names, "torn.jpg")]
     for path in paths[:-1]:
         paint(path, CELLS[path.relative_to(folder / "photos").as_posix()], other=len(labels) % 256)
     paths[-1].write_text("no image")
     output = folder / "out"
     spec = RunSpec(load_preset("sd15", ["fusion.min_area=0"]), labels, WALL, masks, segmentation)
-    job = segment_job(RedAndGreen(spec.preset, masks), output, spec)
-    files = plan_run(paths, output, job.config_hash, overwrite=False)
+    job, how = segment_job(output, spec), segmenting(RedAndGreen(spec.preset, masks), output, spec)
+    journal = Journal.open(output)
+    plan = plan_run(name_outputs(paths, journal.names), journal, job, overwrite=True)
     done = []
-    for entry in run_batch(files, output, job, stop=lambda: stop_after is not None and len(done) >= stop_after):
-        done.append(entry)
+    for outcome in run_batch(plan, job, how, stop=lambda: stop_after is not None and len(done) >= stop_after):
+        done.append(outcome)
     return output
 
 
@@ -131,6 +141,14 @@ def test_what_file_managers_leave_is_no_fault(folder):
 def test_no_cached_masks_are_expected_of_clip_alone(tmp_path):
     output = make(tmp_path, masks="none")
     assert not (output / "masks").exists()
+    assert list(validate(output)) == []
+
+
+def test_masks_of_images_that_other_labels_were_not_asked_of_stay(tmp_path):
+    output = make(tmp_path)
+    assert make(tmp_path, LABELS[:2], names=["b.png"]) == output
+    assert sorted(path.name for path in (output / "masks").iterdir()) == ["a-2.npz", "a.npz", "b.npz"]
+    assert [path.name for path in (output / "semantic").iterdir()] == ["b.png"]
     assert list(validate(output)) == []
 
 
@@ -242,6 +260,24 @@ CHANGES = {
         "dog",
         "runner_up is 'dog', expected a label or null",
     ),
+    "margin above share": (INSTANCES, f"{E}.share", 0.1, "margin is .*, expected at most its share, 0.1"),
+    "no mask_ids": (INSTANCES, f"{E}.mask_ids", [], r"mask_ids are \[\], expected masks in order, at least one"),
+    "mask_ids twice": (INSTANCES, f"{E}.mask_ids", [0, 0], r"mask_ids are \[0, 0\], expected masks in order"),
+    "mask_ids of elsewhere": (INSTANCES, f"{E}.mask_ids", [0, 9], "annotation 1: mask_ids name 9, which has no px"),
+    "mask_ids of others": (
+        INSTANCES,
+        f"{E}.mask_ids",
+        [9],
+        "annotation 1: mask_ids lack 0, which has 108 connected px",
+    ),
+    "supercategory": (INSTANCES, "categories.0.supercategory", "stuff", "1: supercategory is stuff and isthing is 1"),
+    "isthing": (
+        INSTANCES,
+        "categories.0.isthing",
+        0,
+        "isthing of categories, against labels of run.json: 0 at place 1",
+    ),
+    "stuff twice": (INSTANCES, f"{A}.category_id", 2, "image 1: has 2 annotations of 'grass', expected one, as it is"),
     "info gone": (INSTANCES, "info", GONE, "the document has no info"),
     "licenses gone": (INSTANCES, "licenses", GONE, "the document has no licenses"),
     "field gone": (INSTANCES, f"{E}.margin", GONE, "annotation 1 has no evidence.margin"),
@@ -393,10 +429,25 @@ def without_palette(path):
 
 
 def replace_journal(path):
-    path.write_text('{"config_hash":"other"}\n' + path.read_text().split("\n", 1)[1])
+    path.write_text('{"config_hash":"other","folder":"/"}\n' + path.read_text().split("\n", 1)[1])
+
+
+def turn_to_link(path):
+    shutil.move(path, path.parent.parent.parent / path.name)
+    path.symlink_to(path.parent.parent.parent / path.name)
+
+
+def blacken(path):
+    redraw(path, np.zeros_like)
+
+
+def save_masks(path, label_map, **changes):
+    """Other masks in the place of a file's, with its metadata but for `changes`."""
+    masks_of(np.asarray(label_map, np.int32)).save(path, **{**Masks.load_metadata(path), **changes})
 
 
 PNG = "panoptic/a.png"
+ANOTHER_LINE = (b'"a.png",', b'"z.png",')
 # what is done to a file → (how, the file, what is said of it)
 FILE_DAMAGES = {
     "document gone": (Path.unlink, INSTANCES, "missing"),
@@ -404,7 +455,7 @@ FILE_DAMAGES = {
     "document cut": (cut, INSTANCES, "cannot be read"),
     "document no text": (lambda path: path.write_bytes(b"\xff\xfe\x00"), RESULTS, "cannot be read"),
     "document too deep": (lambda path: path.write_text("[" * 99_999), PANOPTIC, "cannot be read"),
-    "document a folder": (lambda path: (path.unlink(), path.mkdir()), RESULTS, "cannot be read"),
+    "document a folder": (lambda path: (path.unlink(), path.mkdir()), RESULTS, "is no file, expected a file"),
     "list for an object": (lambda path: path.write_text("[1]"), INSTANCES, r"holds \[1\], expected an object"),
     "object for a list": (lambda path: path.write_text("{}"), RESULTS, "holds {}, expected a list"),
     "panoptic px of no id": (partial(turn_pixel, value=(99, 0, 1)), PNG, "has 1 px of id 65635, expected ids of"),
@@ -433,7 +484,55 @@ FILE_DAMAGES = {
     "masks gone": (Path.unlink, "masks/a.npz", "missing"),
     "masks cut": (cut, "masks/a.npz", "cannot be loaded"),
     "masks of another": (masks_of(np.zeros((5, 7), np.int32)).save, "masks/a.npz", "has 7 x 5 px, expected 16 x 15"),
+    "masks of an image of the same size": (
+        lambda path: save_masks(path, Masks.load(path).label_map, pixels="0" * 64),
+        "masks/a.npz",
+        "holds the masks of another image",
+    ),
+    "masks that say nothing": (
+        lambda path: Masks.load(path).save(path),
+        "masks/a.npz",
+        "holds the masks of another image, or does not say of which",
+    ),
     "report gone": (Path.unlink, "report.html", "missing"),
+    "report emptied": (lambda path: path.write_bytes(b""), "report.html", "is cut: it does not end in </html>"),
+    "report without images": (
+        lambda path: path.write_bytes(path.read_bytes().replace(b'class="image"', b'class="x"')),
+        "report.html",
+        "shows something else than the record of image a$",
+    ),
+    "report cut": (cut, "report.html", "is cut: it does not end in </html>"),
+    "report changed": (
+        lambda path: path.write_bytes(path.read_bytes().replace(*ANOTHER_LINE)),
+        "report.html",
+        "shows something else than the record of image a$",
+    ),
+    "report of more": (
+        lambda path: path.write_bytes(path.read_bytes() + path.read_bytes()),
+        "report.html",
+        "shows more images than the 4 that are through",
+    ),
+    "overlay black": (blacken, "overlays/a.png", "is not what the run drew"),
+    "overlay grey": (lambda path: Image.open(path).convert("L").save(path), "overlays/a.png", "not what the run drew"),
+    "stray masks": (Path.touch, "masks/c.npz", "belongs to no image of run.json"),
+    **{
+        f"{path} a link": (turn_to_link, path, "is a link, expected a file")
+        for path in (PNG, "semantic/a.png", "overlays/a.png", "masks/a.npz", "annotations/a.json")
+    },
+    **{
+        f"{name} a link": (
+            lambda path: (path.rename(path.with_suffix(".old")), path.symlink_to(path.with_suffix(".old"))),
+            name,
+            "is a link, expected a file",
+        )
+        for name in (*JSON, "report.html", "journal.jsonl")
+    },
+    "folder a link": (
+        lambda path: (path.rename(path.with_suffix(".old")), path.symlink_to(path.with_suffix(".old"))),
+        "semantic",
+        "is a link, expected a folder",
+    ),
+    "pipe": (lambda path: (path.unlink(), os.mkfifo(path)), RUN, "is no file, expected a file"),
     "stray image": (Path.touch, "semantic/c.png", "belongs to no image of run.json"),
     "stray file": (Path.touch, "panoptic/notes.txt", "belongs to no image of run.json"),
     "half a document": (Path.touch, "instances.json.part", "left unfinished"),
@@ -466,6 +565,28 @@ def open_hole(folder):
     polygon = [0, 0, 12, 0, 12, 3, 16, 3, 16, 6, 12, 6, 12, 9, 0, 9, 0, 6, 8, 6, 8, 3, 4, 3, 4, 6, 0, 6]
     change(folder, INSTANCES, f"annotations.{hole(folder)}.segmentation", [polygon])
     change(folder, INSTANCES, f"annotations.{hole(folder)}.area", lambda area: area - 12)
+
+
+def other_masks_of_one_image(folder):
+    """Halves, in the place of the masks that the evidence is about; what else the file says is right."""
+    save_masks(folder / "masks" / "a.npz", np.arange(15 * 16).reshape(15, 16) // 120)
+
+
+def change_evidence_everywhere(folder, **changes):
+    """In the record as well: only the masks can tell."""
+    for file, place in ((INSTANCES, A), ("annotations/a.json", "regions.0")):
+        change(folder, file, f"{place}.evidence", lambda evidence: {**evidence, **changes})
+
+
+FOLDER_DAMAGES |= {
+    "masks with other ids": (other_masks_of_one_image, INSTANCES, "mask_ids lack 0|mask_ids name"),
+    "mask_ids everywhere": (partial(change_evidence_everywhere, mask_ids=[2]), INSTANCES, "1: mask_ids name 2"),
+    "share everywhere": (
+        partial(change_evidence_everywhere, share=0.999),
+        INSTANCES,
+        r"annotation 2: share, margin and runner_up are .* as annotation 1 has, which is of the same mask",
+    ),
+}
 
 
 def rle_of_first(folder):
@@ -520,11 +641,79 @@ def test_damage_to_polygons_is_found_and_named(good, tmp_path, kind):
 
 def test_one_damage_is_not_a_hundred_faults(folder):
     turn_pixel(folder / "overlays" / "a.png", (1, 2, 3))
-    assert list(validate(folder)) == []  # an overlay is for the eye
+    faults = [Fault("overlays/a.png", "is not what the run drew")]
+    assert list(validate(folder)) == faults
     (folder / "masks" / "b.npz").unlink()
-    assert list(validate(folder)) == [Fault("masks/b.npz", "missing")]
+    assert list(validate(folder)) == [*faults, Fault("masks/b.npz", "missing")]
     ids_from_0(folder)
     assert len([fault for fault in validate(folder) if fault.path == INSTANCES]) == 1
+
+
+# Maps of 4 x 4 px: "." is no annotation, a letter an annotation of a thing, except that "s" and "t" are of stuff
+
+
+def facts_of(rows, mask_ids=None):
+    """(what documents would say of the annotations in a map, the map itself)."""
+    letters = sorted({letter for row in rows for letter in row} - {"."})
+    owners = np.array([[0 if cell == "." else 1 + letters.index(cell) for cell in row] for row in rows], np.int32)
+    categories = {"a": 1, "b": 1, "c": 2, "s": 3, "t": 3}
+    annotations = [
+        {
+            "id": 10 + place,
+            "category_id": categories[letter],
+            "evidence": {"mask_ids": (mask_ids or {}).get(letter, []), "share": 1.0, "margin": 1.0, "runner_up": None},
+        }
+        for place, letter in enumerate(letters)
+    ]
+    return ImageFacts("x", owners.shape, annotations, None, None), owners
+
+
+CATEGORIES = [
+    {"id": n, "name": name, "isthing": thing} for n, name, thing in ((1, "cat", 1), (2, "dog", 1), (3, "sky", 0))
+]
+REGIONS = {
+    "right": (["a..b", ".a.b", "cc..", "s..s"], []),
+    "one thing in two pieces": (["a..a", "....", "....", "cc.."], ["annotation 10: has 2 pieces that do not touch"]),
+    "one cat as two": (["aabb", "....", "....", "...."], ["annotations 10 and 11: touch and are of one label"]),
+    "one cat as two by a corner": (["aa..", "..bb", "....", "...."], ["annotations 10 and 11: touch"]),
+    "one sky as two": (["sstt", "....", "....", "...."], ["annotations 10 and 11: touch and are of one label"]),
+}
+
+
+@pytest.mark.parametrize("kind", REGIONS)
+def test_annotations_are_the_connected_regions(kind):
+    rows, expected = REGIONS[kind]
+    faults = [fault.message for fault in region_faults(*facts_of(rows), CATEGORIES)]
+    assert len(faults) == len(expected) and all(map(str.startswith, faults, expected)), faults
+
+
+MASKS = [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 1, 1], [2, 2, 2, 1]]
+EVIDENCE = {
+    "right": ({"a": [0, 2], "c": [1]}, 0, []),
+    "a mask of elsewhere": ({"a": [0, 1, 2], "c": [1]}, 0, ["annotation 10: mask_ids name 1, which has no px in it"]),
+    "a mask is missing": ({"a": [0], "c": [1]}, 0, ["annotation 10: mask_ids lack 2, which has 5 connected px in it"]),
+    "a crumb was absorbed": ({"a": [0], "c": [1]}, 6, []),
+    "what is missing is no crumb": ({"a": [0], "c": [1]}, 5, ["annotation 10: mask_ids lack 2"]),
+}
+
+
+@pytest.mark.parametrize("kind", EVIDENCE)
+def test_mask_ids_are_the_masks_that_the_annotation_was_made_of(kind):
+    mask_ids, min_area, expected = EVIDENCE[kind]
+    image, owners = facts_of(["aacc", "aacc", "aacc", "aaac"], mask_ids)
+    faults = [
+        fault.message for fault in evidence_faults(image, owners, masks_of(MASKS), FusionConfig(min_area=min_area))
+    ]
+    assert len(faults) == len(expected) and all(map(str.startswith, faults, expected)), faults
+
+
+def test_parts_of_masks_that_were_split_are_counted_as_they_voted():
+    image, owners = facts_of(["aacc", "aacc", "aacc", "aaac"], {"a": [0, 2], "c": [1]})
+    looks_alike = masks_of([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 1, 1], [2, 2, 2, 1]])
+    assert list(evidence_faults(image, owners, looks_alike, FusionConfig(split=True))) == []
+    merged = masks_of([[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]])
+    messages = [fault.message for fault in evidence_faults(image, owners, merged, FusionConfig(split=True))]
+    assert messages == ["annotation 10: mask_ids name 2, which has no px in it"]
 
 
 # Any damage at all

@@ -23,16 +23,19 @@ def show_demo(output: Path, *, device: str, dtype: str, quiet: bool) -> None:
     from fusion.evaluation.demo import PRESET, demo_labels, save_scenes, score_demo, write_sheets
     from fusion.models.segmenter import Segmenter
     from fusion.runs.batch import locked, plan_run, run_batch
-    from fusion.runs.jobs import segment_job
+    from fusion.runs.inputs import name_outputs
+    from fusion.runs.jobs import segment_job, segmenting
+    from fusion.runs.journal import Journal
     from fusion.runs.spec import RunSpec
 
     segmenter = Segmenter.from_preset(PRESET, device=device, dtype=dtype)
     scenes = save_scenes(output.absolute() / "scenes")
     spec = RunSpec(segmenter.preset, demo_labels(), dtype=dtype)
-    job = segment_job(segmenter, output, spec)
+    job, how = segment_job(output, spec), segmenting(segmenter, output, spec)
     with locked(output):
-        files = plan_run(scenes, output, job.config_hash, overwrite=True)
-        code = run_to_end(partial(run_batch, files, output, job, overwrite=True), len(files), quiet=quiet)
+        journal = Journal.open(output)
+        plan = plan_run(name_outputs(scenes, journal.names), journal, job, overwrite=True)
+        code = run_to_end(partial(run_batch, plan, job, how), len(plan.files), quiet=quiet)
     if code:
         raise typer.Exit(code)
     rows = score_demo(segmenter, output, scenes)

@@ -149,7 +149,7 @@ def relabel(
     spec = relabelled(
         output,
         labels_of(labels),
-        labels_of(background) if background is not None else (),
+        labels_of(background) if background is not None else None,
         options.overrides_of(
             overrides, clip=clip, fuse=fuse, min_score=min_score, min_margin=min_margin, min_area=min_area
         ),

@@ -12,7 +12,7 @@ from ovseg.labels import Label
 
 @dataclass(frozen=True)
 class Segment:
-    """What became of one mask, and on what evidence."""
+    """What became of one mask, and on what evidence, to `schema.DIGITS` decimals."""
 
     mask_id: int  # id in the mask map
     label: Label | None  # None: "other", by abstention or because a background label won

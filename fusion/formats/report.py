@@ -29,7 +29,6 @@ from ovseg.labels import Label
 
 THUMBNAIL = 240  # px, the longer side at most
 QUALITY = 70  # of the JPEGs, 1..95
-DIGITS = 4  # decimals of scores, shares and margins in the page
 
 _PAGE = Path(__file__).with_name("report_page.html")
 # The line of the page that the JSON takes the place of.
@@ -81,21 +80,31 @@ class ReportPage:
     def __init__(self, file: IO[bytes], labels: Sequence[Label], title: str) -> None:
         self._file = file
         start, self._end = _PAGE.read_text(encoding="utf-8").split(_DATA)
-        self._places = {label.name: index for index, label in enumerate(labels, start=1)}
+        self._places = label_places([label.name for label in labels])
         shown = [(label.name, bytes(color).hex()) for label, color in zip(labels, label_colors(labels), strict=True)]
         file.write(start.encode())
         file.write(_script("report", {"title": title, "labels": shown}))
 
     def add(self, image: ReportImage) -> None:
         """Write what the page shows of one image."""
-        record = image.record
-        self._file.write(_script("image", _summary(image, self._places)))
-        # Apart from the rest: the page reads these only when the image comes into view.
-        self._file.write(_script("layers", [None, None] if record is None else [record.thumbnail, record.overlay]))
+        self._file.writelines(image_lines(image, self._places))
 
     def close(self) -> None:
         """Write the end of the page; the file stays open."""
         self._file.write(self._end.encode())
+
+
+def label_places(names: Iterable[str]) -> dict[str, int]:
+    """Name of a label → its place, from 1."""
+    return {name: index for index, name in enumerate(names, start=1)}
+
+
+def image_lines(image: ReportImage, places: Mapping[str, int]) -> tuple[bytes, bytes]:
+    """The two lines of the page about one image, given `label_places`."""
+    record = image.record
+    layers = [None, None] if record is None else [record.thumbnail, record.overlay]
+    # Apart from the rest: the page reads the layers only when the image comes into view.
+    return _script("image", _summary(image, places)), _script("layers", layers)
 
 
 def _summary(image: ReportImage, places: Mapping[str, int]) -> list[Any]:
@@ -108,7 +117,9 @@ def _summary(image: ReportImage, places: Mapping[str, int]) -> list[Any]:
             region.category_id,
             region.area,
             region.bbox,
-            *(round(value, DIGITS) for value in (evidence.score, evidence.share, evidence.margin)),
+            evidence.score,
+            evidence.share,
+            evidence.margin,
             # A background label has no place.
             evidence.runner_up if evidence.runner_up is None else places.get(evidence.runner_up, evidence.runner_up),
         ]

@@ -1,12 +1,13 @@
 """The output folder's files of JSON, each record declared once: writers build it, readers and `validate` check by it.
 
 COCO's documents hold lists of these records; `annotations/NAME.json` is one `ImageRecord`, `run.json` one `RunFile`,
-and `journal.jsonl` one `JournalHead` followed by a `JournalEntry` a line.
+and `journal.jsonl` one `JournalHead` followed by a `JournalEntry` or a `JournalEnd` a line.
 """
 
 from __future__ import annotations
 
 import os
+from os import path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -18,18 +19,20 @@ RUN, JOURNAL = "run.json", "journal.jsonl"
 
 # A panoptic PNG has three bytes of colour for an id.
 MAX_ID = 256**3 - 1
-# Decimals of the scores in the files.
-DIGITS = 6
+# Decimals of scores, shares and margins. More would not mean anything: they differ between devices and numbers of
+# threads, and so would what is decided by them.
+DIGITS = 4
 
 
 def _file_name(value: str) -> str:
-    """A name that a file of the folder can have, and that leads nowhere else."""
-    if value in ("", ".", "..") or {"/", "\0", os.sep} & set(value):
-        raise ValueError("expected the name of a file, without folder and suffix")
+    """A name that a file of the folder can have on this system, and that leads nowhere else."""
     try:
         os.fsencode(value)
+        leads_away = value in ("", ".", "..") or "\0" in value or path.basename(value) != value
     except UnicodeEncodeError:
-        raise ValueError("expected the name of a file, without folder and suffix") from None
+        leads_away = True
+    if leads_away:
+        raise ValueError("expected the name of a file, without folder and suffix")
     return value
 
 
@@ -41,6 +44,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Margin = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 Name = Annotated[str, AfterValidator(_file_name)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 SizeHW = Annotated[list[Side], Field(min_length=2, max_length=2)]
 BoxXYWH = Annotated[list[Pixels], Field(min_length=4, max_length=4)]
 # RLE with `size` and `counts`, or a list of polygons [x0, y0, x1, y1, …] in px.
@@ -150,6 +154,8 @@ class ImageRecord(Record):
     """All that the files about all images say of one image: annotations/NAME.json."""
 
     size_hw: SizeHW
+    pixels: Sha256  # of the image
+    overlay_pixels: Sha256  # of overlays/NAME.png
     regions: list[Region]
     outlines: list[Outline] | None  # one per region, if polygons were asked for
     lost_holes: Pixels  # holes that the outlines fill
@@ -171,7 +177,7 @@ class RunImage(Record):
 
     file_name: str  # relative to the folder that holds all images of the run
     name: Name  # of its outputs, without suffix
-    source: str  # path of the file
+    source: str  # path of the file, relative to the output folder where it can be, with "/"
     status: Literal["done", "failed", "pending"]
     reason: str | None  # why it failed
     seconds: Number
@@ -180,13 +186,13 @@ class RunImage(Record):
 class RunFile(Record):
     """run.json: what a run was made with and of."""
 
-    config_hash: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    config_hash: Sha256
     preset: str
     masks: str
     segmentation: str
     seed: Pixels
     dtype: str
-    max_megapixels: Number
+    max_megapixels: Number  # what its images need, or more
     labels: list[LabelEntry]
     background: list[LabelEntry]
     config: dict[str, dict[str, Any]]
@@ -196,21 +202,30 @@ class RunFile(Record):
 
 
 class JournalHead(Record):
-    """The first line of the journal: the configuration that all its entries are of."""
+    """The first line of the journal: what all its entries are of."""
 
     config_hash: str
+    folder: str  # absolute path of the output folder at that time: where the sources are, if that was moved alone
 
 
 class JournalEntry(Record):
     """What became of one image."""
 
-    source: str  # absolute path of the image file
+    source: str  # path of the file, relative to the output folder where it can be, with "/"
     name: Name  # stem of its outputs
     fingerprint: list[int]  # of the file at that time, see `inputs.ImageFile`
-    status: Literal["done", "failed"]
+    # "left": of another configuration; its name stays, and its masks may serve again.
+    status: Literal["done", "failed", "left"]
     reason: str | None  # why it failed
     seconds: Number  # wall time, reading and writing included
-    image_id: Pixels  # in the COCO files; 0 if it failed
+    image_id: Pixels  # in the COCO files; 0 if it was never done
     first_id: Pixels  # of its annotations; 0 if it has none
     num_annotations: Pixels
-    size_hw: SizeHW | None  # None if it failed
+    size_hw: SizeHW | None  # None if it was never done
+    outputs: dict[str, Pixels]  # subfolder → bytes of its file there
+
+
+class JournalEnd(Record):
+    """Says that the files about all images were written after the entries above."""
+
+    state: str  # digest of these files, see `batch`

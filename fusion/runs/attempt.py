@@ -6,7 +6,6 @@ import logging
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 
 from fusion.formats.schema import JournalEntry
 from fusion.runs.inputs import ImageFile
-from fusion.runs.job import Job, Outcome
-from fusion.runs.journal import Numbering, append_entry
+from fusion.runs.job import Compute, Encoded, Job, Outcome
+from fusion.runs.journal import Journal, Numbering
+from fusion.runs.outputs import output_sizes, remove_outputs, write_outputs
 from ground.files import is_full
 from ground.images import read_image
 
@@ -29,57 +29,73 @@ class Attempt:
     file: ImageFile
     fingerprint: list[int]
     seconds: float  # of work on it so far, waiting not included
-    result: Any = None  # of `Job.compute`
+    result: Any = None  # of `Compute`
     reason: str | None = None  # why it failed
 
 
 def read(file: ImageFile) -> tuple[Attempt, NDArray[np.uint8]]:
     start = time.perf_counter()
-    fingerprint = file.fingerprint
+    fingerprint = file.fingerprint if file.path.is_file() else []
     image = read_image(file.path)
     return Attempt(file, fingerprint, time.perf_counter() - start), image
 
 
-def compute(file: ImageFile, reading: Future[tuple[Attempt, NDArray[np.uint8]]], job: Job) -> Attempt:
+def compute(file: ImageFile, reading: Future[tuple[Attempt, NDArray[np.uint8]]], how: Compute) -> Attempt:
     attempt = Attempt(file, [], 0.0)
     try:
         attempt, image = reading.result()
         start = time.perf_counter()
-        attempt.result = job.compute(image, file.name)
+        attempt.result = how(image, file.name)
         attempt.seconds += time.perf_counter() - start
     except Exception as error:  # whatever is wrong with one image, the others go on; the reason is kept
         attempt.reason = _reason(error, file)
     return attempt
 
 
-def write(attempt: Attempt, job: Job, journal: Path, numbering: Numbering) -> Outcome:
-    start, file = time.perf_counter(), attempt.file
-    source = str(file.path)
-    written = None
+def write(attempt: Attempt, job: Job, journal: Journal, numbering: Numbering) -> Outcome:
+    """Encode, write and note. A result that is there already stays until the new one is about to be written."""
+    start, source = time.perf_counter(), str(attempt.file.path)
+    encoded = None
     if attempt.reason is None:
         try:
-            written = job.write(attempt.result, file.name, lambda count: numbering.first_id(source, count))
+            encoded = job.encode(attempt.result, lambda count: numbering.first_id(source, count))
         except Exception as error:
+            attempt.reason = _reason(error, attempt.file)
+    stays = encoded is None and journal.has_done(source, job.config_hash)
+    if encoded is not None:
+        journal.take_over(job.config_hash)
+        try:
+            write_outputs(journal.output, attempt.file.name, encoded.files)
+        except OSError as error:
             if is_full(error):
                 raise
-            attempt.reason = _reason(error, file)
-    if written is None:
-        job.remove(file.name, True)
-    entry = JournalEntry(
-        source=source,
+            attempt.reason, encoded = _reason(error, attempt.file), None
+            remove_outputs(journal.output, attempt.file.name)
+    seconds = round(attempt.seconds + time.perf_counter() - start, 3)
+    entry = _entry(attempt, encoded, job, journal, numbering, seconds)
+    if not stays:
+        journal.add(entry, job.config_hash)
+        numbering.note(entry)
+    return Outcome(source, entry.name, "failed" if encoded is None else "done", entry.reason, entry.seconds)
+
+
+def _entry(
+    attempt: Attempt, encoded: Encoded | None, job: Job, journal: Journal, numbering: Numbering, seconds: float
+) -> JournalEntry:
+    file = attempt.file
+    return JournalEntry(
+        source=str(file.path),
         name=file.name,
         fingerprint=attempt.fingerprint,
-        status="failed" if written is None else "done",
+        status="failed" if encoded is None else "done",
         reason=attempt.reason,
-        seconds=round(attempt.seconds + time.perf_counter() - start, 3),
-        image_id=0 if written is None else numbering.image_id(source),
-        first_id=0 if written is None else written.first_id,
-        num_annotations=0 if written is None else written.num_annotations,
-        size_hw=None if written is None else list(written.size_hw),
+        seconds=seconds,
+        image_id=0 if encoded is None else numbering.image_id(str(file.path)),
+        first_id=0 if encoded is None else encoded.first_id,
+        num_annotations=0 if encoded is None else encoded.num_annotations,
+        size_hw=None if encoded is None else list(encoded.size_hw),
+        outputs={} if encoded is None else output_sizes(journal.output, file.name, job.kinds),
     )
-    append_entry(journal, entry)
-    numbering.note(entry)
-    return Outcome(entry.source, entry.name, entry.status, entry.reason, entry.seconds)
 
 
 def skipped(entry: JournalEntry) -> Outcome:

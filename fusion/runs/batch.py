@@ -7,10 +7,14 @@ the result is that of a run that was never stopped.
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +22,29 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from fusion.formats.schema import JOURNAL, JournalEntry, RunImage
+from fusion.formats.schema import RUN, RunImage
 from fusion.runs.attempt import Attempt, compute, read, skipped, write
-from fusion.runs.inputs import ImageFile, common_names, name_outputs
-from fusion.runs.job import Finished, Job, Outcome
-from fusion.runs.journal import Numbering, open_journal, start_journal
-from ground.files import OutOfSpaceError, is_full
+from fusion.runs.inputs import ImageFile, common_names
+from fusion.runs.job import Compute, Finished, Job, Outcome
+from fusion.runs.journal import Journal, Numbering
+from fusion.runs.outputs import folders, output_sizes, remove_outputs
+from ground.files import OutOfSpaceError, is_full, json_bytes, own_size, write_json
 
 LOCK = ".lock"
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Keep other processes from writing to the folder `output`; ValueError if one does. A kill lets go of it, too."""
+    """Keep other processes from writing to the folder `output`; ValueError if one does. A kill lets go of it, too.
+
+    ValueError as well if a folder in it that images are written to is a link: what is written stays in the folder.
+    """
     output.mkdir(parents=True, exist_ok=True)
+    for path in (output / LOCK, *folders(output)):
+        if path.is_symlink():
+            raise ValueError(f"{path} is a link, expected a {'file' if path.name == LOCK else 'folder'} in {output}")
     try:
         with FileLock(output / LOCK, timeout=0):
             yield
@@ -39,123 +52,158 @@ def locked(output: Path) -> Iterator[None]:
         raise ValueError(f"another process is writing to {output}: wait for it, or choose another --output") from None
 
 
-def plan_run(paths: Sequence[Path], output: Path, config_hash: str, *, overwrite: bool) -> list[ImageFile]:
-    """The images with their output names, given what is in `output` from earlier runs.
+@dataclass(frozen=True)
+class Plan:
+    """What there is to do in a folder."""
 
-    Raises ValueError if that was made by another configuration, unless `overwrite`.
+    files: Sequence[ImageFile]  # all images, in order
+    wanted: Collection[ImageFile]  # those that are not finished
+    journal: Journal
+
+
+def plan_run(files: Sequence[ImageFile], journal: Journal, job: Job, *, overwrite: bool = False) -> Plan:
+    """Which images are to be done, given what is in the journal's folder from earlier runs.
+
+    An image that is finished for the same configuration, with its file unchanged and its outputs as they were written,
+    is not wanted unless `overwrite`.
     """
-    found_hash, entries = open_journal(output / JOURNAL)
-    if found_hash not in (None, config_hash) and not overwrite:
-        raise ValueError(
-            f"{output} holds results of another configuration ({found_hash[:12]}, now {config_hash[:12]}): "
-            "choose another --output, or give --overwrite"
+    wanted = files if overwrite else [file for file in files if not _is_finished(file, journal, job)]
+    return Plan(files, frozenset(wanted), journal)
+
+
+def _is_finished(file: ImageFile, journal: Journal, job: Job) -> bool:
+    if not journal.has_done(str(file.path), job.config_hash):
+        return False
+    known = journal.entries[str(file.path)]
+    with suppress(OSError):
+        return file.fingerprint == known.fingerprint and known.outputs == output_sizes(
+            journal.output, file.name, job.kinds
         )
-    return name_outputs(paths, {Path(entry.source): entry.name for entry in entries.values()})
+    return False
 
 
 def run_batch(
-    files: Sequence[ImageFile],
-    output: Path,
-    job: Job,
-    *,
-    overwrite: bool = False,
-    stop: Callable[[], bool] = lambda: False,
+    plan: Plan, job: Job, how: Compute | None, *, stop: Callable[[], bool] = lambda: False
 ) -> Generator[Outcome, None, None]:
-    """Do `job` to every image; yields what became of each, in order.
+    """Do `job` to every image that is wanted, by `how`; yields what became of each image of the plan, in order.
 
-    An image that is finished for the same configuration, with its file unchanged and its outputs in place, is
-    skipped unless `overwrite`. One that fails is recorded with its reason and tried again by the next run. No image is
-    begun once `stop()` is true; closing the iterator, too, ends early in good order. Raises OutOfSpaceError when the
-    disk is full: what is finished stays, and the same command does the rest.
+    `how` may be None if no image is wanted. One that fails is recorded with its reason and tried again by the next run;
+    a result that it has already stays. Another configuration takes over with the first image that is done for it: until
+    then all stays as it was. No image is begun once `stop()` is true; closing the iterator, too, ends early in good
+    order. Raises OutOfSpaceError when the disk is full: what is finished stays, and the same command does the rest.
     """
     try:
-        yield from _run(files, output, job, overwrite=overwrite, stop=stop)
+        yield from _run(plan, job, how, stop)
     except OSError as error:
         if not is_full(error):
             raise
         raise OutOfSpaceError(
-            f"no space left for {output}: make room and give the same command again; finished images stay"
+            f"no space left for {plan.journal.output}: make room and give the same command again; finished images stay"
         ) from error
 
 
-def _run(
-    files: Sequence[ImageFile], output: Path, job: Job, *, overwrite: bool, stop: Callable[[], bool]
-) -> Iterator[Outcome]:
-    journal = output / JOURNAL
-    found_hash, latest = open_journal(journal)
-    if found_hash != job.config_hash:
-        here = {file.name for file in files}
-        for entry in latest.values():
-            job.remove(entry.name, entry.name in here)
-        latest = {}
-        start_journal(journal, job.config_hash)
-    numbering = Numbering(latest.values())
-
-    def is_wanted(file: ImageFile) -> bool:
-        return overwrite or not _is_finished(file, latest, job)
-
+def _run(plan: Plan, job: Job, how: Compute | None, stop: Callable[[], bool]) -> Iterator[Outcome]:
+    journal = plan.journal
+    if journal.config_hash is None and not (journal.output / RUN).exists():
+        journal.take_over(job.config_hash)
+    numbering = Numbering(journal.entries.values() if journal.config_hash == job.config_hash else ())
     full = False
     try:
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            writing: deque[Future[Outcome]] = deque()
-            for file, reading in _read_ahead(files, reader, is_wanted):
+            coming: deque[Callable[[], Outcome]] = deque()
+            for file, reading in _read_ahead(plan, reader):
                 if stop():
                     break
-                if reading is None:
-                    task = writer.submit(skipped, latest[str(file.path)])
+                if reading is None or how is None:
+                    coming.append(partial(skipped, journal.entries[str(file.path)]))
                 else:
-                    task = writer.submit(write, compute(file, reading, job), job, journal, numbering)
-                writing.append(task)
-                if len(writing) > 1:
-                    yield writing.popleft().result()
-            while writing:
-                yield writing.popleft().result()
+                    attempt = compute(file, reading, how)
+                    coming.append(writer.submit(write, attempt, job, journal, numbering).result)
+                if len(coming) > 1:
+                    yield coming.popleft()()
+            while coming:
+                yield coming.popleft()()
     except OSError as error:
         full = is_full(error)
         raise
     finally:
         # On a full disk the files about all images stay as they were, too.
-        if not full:
-            _finish(files, output, job)
+        damaged = [] if full else _finish(plan, job)
+    yield from damaged
 
 
 def _read_ahead(
-    files: Sequence[ImageFile], reader: Executor, is_wanted: Callable[[ImageFile], bool]
+    plan: Plan, reader: Executor
 ) -> Iterator[tuple[ImageFile, Future[tuple[Attempt, NDArray[np.uint8]]] | None]]:
     """Every file and, if it is wanted, its image, whose reading begins while the one before is worked on."""
     ahead: deque[tuple[ImageFile, Future[Any] | None]] = deque()
-    for file in files:
-        ahead.append((file, reader.submit(read, file) if is_wanted(file) else None))
+    for file in plan.files:
+        ahead.append((file, reader.submit(read, file) if file in plan.wanted else None))
         if len(ahead) > 1:
             yield ahead.popleft()
     yield from ahead
 
 
-def _finish(files: Sequence[ImageFile], output: Path, job: Job) -> None:
-    """Write the files about all images: those of earlier runs first, then this run's, in the order of its inputs."""
-    _, latest = open_journal(output / JOURNAL)
-    wanted = {str(file.path): file for file in files}
-    order = [*(source for source in latest if source not in wanted), *wanted]
-    finished, images = [], []
-    for source, file_name in zip(order, common_names(order), strict=True):
-        entry = latest.get(source)
-        if entry is not None:
-            finished.append(Finished(entry, file_name))
-        images.append(
-            RunImage(
-                file_name=file_name,
-                name=wanted[source].name if entry is None else entry.name,
-                source=source,
-                status="pending" if entry is None else entry.status,
-                reason=None if entry is None else entry.reason,
-                seconds=0.0 if entry is None else entry.seconds,
-            )
-        )
-    job.finish(finished, images)
+def _finish(plan: Plan, job: Job) -> list[Outcome]:
+    """Write the files about all images, unless they are there; those that had to be left out, as they are damaged."""
+    journal = plan.journal
+    here = {str(file.path): file.name for file in plan.files}
+    earlier = (source for source, entry in journal.entries.items() if entry.status != "left")
+    names = {source: journal.entries[source].name for source in earlier if source not in here} | here
+    if journal.config_hash != job.config_hash or journal.state == _state(journal.output, job, names):
+        # Either nothing was done for this configuration, and what is there stays, or all is written.
+        return []
+    file_names = dict(zip(names, common_names(names), strict=True))
+    damaged = []
+    for source, reason in job.export(_finished(journal, file_names)).items():
+        entry = journal.entries[source].model_copy(update={"status": "failed", "reason": reason})
+        journal.add(entry, job.config_hash)
+        damaged.append(Outcome(source, entry.name, "failed", reason, entry.seconds))
+    images = [_run_image(journal, source, name, file_names[source]) for source, name in names.items()]
+    write_json(journal.output / RUN, job.run_file(images, _largest(journal)).to_json())
+    for source, entry in journal.entries.items():
+        if entry.status == "left" and source not in here:
+            remove_outputs(journal.output, entry.name)
+    journal.end(_state(journal.output, job, names))
+    return damaged
 
 
-def _is_finished(file: ImageFile, latest: Mapping[str, JournalEntry], job: Job) -> bool:
-    known = latest.get(str(file.path))
-    if known is None or known.status != "done" or not file.path.is_file():
-        return False
-    return file.fingerprint == known.fingerprint and job.is_whole(file.name)
+def _finished(journal: Journal, file_names: Mapping[str, str]) -> list[Finished]:
+    """The images that are through: those of earlier runs first, then this run's, in the order of its inputs."""
+    through = ((journal.entries.get(source), file_name) for source, file_name in file_names.items())
+    return [Finished(entry, name) for entry, name in through if entry is not None and entry.status != "left"]
+
+
+def _run_image(journal: Journal, source: str, name: str, file_name: str) -> RunImage:
+    """What run.json says of an image."""
+    entry, stored = journal.entries.get(source), journal.stored(source)
+    if entry is None or entry.status == "left":
+        return RunImage(file_name=file_name, name=name, source=stored, status="pending", reason=None, seconds=0.0)
+    return RunImage(
+        file_name=file_name,
+        name=name,
+        source=stored,
+        status=entry.status,
+        reason=entry.reason,
+        seconds=entry.seconds,
+    )
+
+
+def _largest(journal: Journal) -> float:
+    """Million pixels of the largest image that is done."""
+    sizes = (entry.size_hw for entry in journal.entries.values() if entry.size_hw is not None)
+    return max((height * width for height, width in sizes), default=0) / 1e6
+
+
+def _state(output: Path, job: Job, names: Iterable[str]) -> str:
+    """What tells whether the files about all images are those of the journal's entries: they are not read for that.
+
+    It is made of the images in order, of what else run.json says, and of the sizes of the files.
+    """
+    digest = hashlib.sha256(json_bytes([*names, job.run_file([], 0.0).to_json()]))
+    for name in (*job.exports, RUN):
+        size = -1
+        with suppress(OSError):
+            size = own_size(output / name)
+        digest.update(f" {name} {size}".encode())
+    return digest.hexdigest()

@@ -24,22 +24,26 @@ from fusion.formats.schema import (
     Annotation,
     ImageEntry,
     ImageRecord,
+    JournalEntry,
     Outline,
     Result,
 )
 from fusion.runs.job import Finished
 from fusion.runs.outputs import output_file
-from ground.files import replacing
+from ground.files import read_own, replacing
 from ovseg.labels import Label
 
 log = logging.getLogger(__name__)
 
 
-def write_exports(output: Path, finished: Sequence[Finished], labels: Sequence[Label]) -> None:
-    """Write the four files, with the images in the order of `finished` and with the ids that the journal gave them."""
-    done = [image for image in finished if image.entry.status == "done"]
-    head = {"info": info(), "licenses": [], "images": [_image_entry(image) for image in done]}
-    tail = {"categories": categories(labels)}
+def write_exports(output: Path, finished: Sequence[Finished], labels: Sequence[Label]) -> dict[str, str]:
+    """Write the four files, with the images in the order of `finished` and with the ids that the journal gave them.
+
+    Returns which images had to be left out, and why: source → what is wrong with the record of it.
+    """
+    head = {"info": info(), "licenses": []}
+    images: list[ImageEntry] = []
+    damaged: dict[str, str] = {}
     lost_holes: list[int] = []
     with ExitStack() as files:
         instances = _Document(files.enter_context(replacing(output / INSTANCES)), head, "annotations")
@@ -47,11 +51,18 @@ def write_exports(output: Path, finished: Sequence[Finished], labels: Sequence[L
         results = _List(files.enter_context(replacing(output / RESULTS)))
         report = ReportPage(files.enter_context(replacing(output / REPORT)), labels, "Segmentation report")
         for image in finished:
-            entry = image.entry
-            if entry.status != "done":
-                report.add(ReportImage(entry.name, image.file_name, entry.reason, None))
+            entry, record, reason = image.entry, None, image.entry.reason
+            if entry.status == "done":
+                try:
+                    record = _read_record(output, entry)
+                except (OSError, ValueError) as error:
+                    damaged[entry.source] = reason = _damage(entry, error)
+            if record is None:
+                report.add(ReportImage(entry.name, image.file_name, reason, None, 0))
                 continue
-            record = ImageRecord.from_bytes(output_file(output, "annotations", entry.name).read_bytes())
+            report.add(ReportImage(entry.name, image.file_name, None, record, entry.first_id))
+            height, width = record.size_hw
+            images.append(ImageEntry(id=entry.image_id, file_name=image.file_name, height=height, width=width))
             annotations = with_ids(record.regions, entry.image_id, entry.first_id)
             for number, annotation in enumerate(annotations):
                 outline = record.outlines[number] if record.outlines is not None else None
@@ -59,21 +70,31 @@ def write_exports(output: Path, finished: Sequence[Finished], labels: Sequence[L
                 results.add(_result(annotation))
             png = output_file(output, "panoptic", entry.name).name
             panoptic.add(panoptic_entry(entry.image_id, png, annotations))
-            report.add(ReportImage(entry.name, image.file_name, None, record, entry.first_id))
             lost_holes.append(record.lost_holes)
+        tail = {"images": images, "categories": categories(labels)}
         instances.close(tail)
         panoptic.close(tail)
         results.close()
         report.close()
     if any(lost_holes):
-        images = sum(count > 0 for count in lost_holes)
-        log.warning("polygons cannot hold holes: %d holes in %d images were filled", sum(lost_holes), images)
+        with_holes = sum(count > 0 for count in lost_holes)
+        log.warning("polygons cannot hold holes: %d holes in %d images were filled", sum(lost_holes), with_holes)
+    return damaged
 
 
-def _image_entry(image: Finished) -> ImageEntry:
-    # Every image that is done has a size.
-    height, width = image.entry.size_hw or (0, 0)
-    return ImageEntry(id=image.entry.image_id, file_name=image.file_name, height=height, width=width)
+def _read_record(output: Path, entry: JournalEntry) -> ImageRecord:
+    """ValueError unless it can be the record of that image."""
+    record = ImageRecord.from_bytes(read_own(output_file(output, "annotations", entry.name)))
+    found, expected = (record.size_hw, len(record.regions)), (entry.size_hw, entry.num_annotations)
+    if found != expected or (record.outlines is not None and len(record.outlines) != len(record.regions)):
+        raise ValueError("it is of another image")
+    return record
+
+
+def _damage(entry: JournalEntry, error: Exception) -> str:
+    path = output_file(Path(), "annotations", entry.name).as_posix()
+    what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
+    return f"{path} {what}; segment the image again"
 
 
 def _outlined(annotation: Annotation, outline: Outline | None) -> Annotation:

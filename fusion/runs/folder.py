@@ -12,9 +12,10 @@ from fusion.models.load import load_clip, load_diffusion
 from fusion.models.segmenter import Segmenter
 from fusion.models.sources import mask_maker
 from fusion.runs.batch import locked, plan_run, run_batch
-from fusion.runs.inputs import ImageFile, find_images
-from fusion.runs.job import Job, Outcome
-from fusion.runs.jobs import masks_job, segment_job
+from fusion.runs.inputs import ImageFile, find_images, name_outputs
+from fusion.runs.job import Compute, Outcome
+from fusion.runs.jobs import masking, masks_job, segment_job, segmenting
+from fusion.runs.journal import Journal
 from fusion.runs.outputs import folders
 from fusion.runs.relabel import earlier_files
 from fusion.runs.spec import RunSpec
@@ -23,7 +24,7 @@ from ground.images import limit_pixels
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run whose images are known and whose models are loaded."""
+    """A run whose images are known and whose models, if any of these is to be done, are loaded."""
 
     files: Sequence[ImageFile]
     start: Callable[..., Generator[Outcome, None, None]]  # (stop=…) yields what became of each image; see `run_batch`
@@ -61,13 +62,21 @@ def opened_run(
     limit: int | None = None,
     overwrite: bool = False,
 ) -> Iterator[OpenRun]:
-    """The same image by image: finds the images, locks the folder, loads the models; the caller starts and may stop."""
+    """The same image by image: finds the images, locks the folder, loads the models; the caller starts and may stop.
+
+    ValueError as well if the folder holds results of another configuration, unless `overwrite`.
+    """
     limit_pixels(spec.max_megapixels)
     paths = find_images(inputs, outside=folders(output))
     with locked(output):
-        files = plan_run(paths, output, spec.hash, overwrite=overwrite)[:limit]
-        job = _job(spec, output, device)
-        yield OpenRun(files, partial(run_batch, files, output, job, overwrite=overwrite))
+        journal = Journal.open(output)
+        if journal.config_hash not in (None, spec.hash) and not overwrite:
+            raise ValueError(
+                f"{output} holds results of another configuration ({journal.config_hash[:12]}, now {spec.hash[:12]}): "
+                "choose another --output, or give --overwrite"
+            )
+        files = name_outputs(paths, journal.names)[:limit]
+        yield _opened(files, journal, spec, partial(_compute, spec, output, device), overwrite=overwrite)
 
 
 @contextmanager
@@ -75,16 +84,34 @@ def opened_relabelling(spec: RunSpec, output: Path, *, device: str = "auto") -> 
     """The images of an earlier run once more, by `spec` (see `relabelled`) and on their cached masks."""
     limit_pixels(spec.max_megapixels)
     with locked(output):
-        files = earlier_files(output)
-        clip = load_clip(spec.preset, device=device, dtype=spec.dtype)
-        job = segment_job(Segmenter(spec.preset, clip, None, spec.masks), output, spec)
-        yield OpenRun(files, partial(run_batch, files, output, job))
+        journal = Journal.open(output)
+        files = earlier_files(journal)
+        yield _opened(files, journal, spec, partial(_compute_on_cached_masks, spec, output, device))
 
 
-def _job(spec: RunSpec, output: Path, device: str) -> Job:
-    """The job of a spec, with its models loaded."""
+def _opened(
+    files: Sequence[ImageFile],
+    journal: Journal,
+    spec: RunSpec,
+    load: Callable[[], Compute],
+    *,
+    overwrite: bool = False,
+) -> OpenRun:
+    """The run, with models from `load` unless every image is finished."""
+    job = segment_job(journal.output, spec) if spec.labels else masks_job(spec)
+    plan = plan_run(files, journal, job, overwrite=overwrite)
+    how = load() if plan.wanted else None
+    return OpenRun(files, partial(run_batch, plan, job, how))
+
+
+def _compute(spec: RunSpec, output: Path, device: str) -> Compute:
     if spec.labels:
         segmenter = Segmenter.from_preset(spec.preset, masks=spec.masks, device=device, dtype=spec.dtype)
-        return segment_job(segmenter, output, spec)
+        return segmenting(segmenter, output, spec)
     model = load_diffusion(spec.masks, spec.preset, device=device, dtype=spec.dtype)
-    return masks_job(mask_maker(spec.masks, spec.preset.emerdiff, model), output, spec)
+    return masking(mask_maker(spec.masks, spec.preset.emerdiff, model), output, spec)
+
+
+def _compute_on_cached_masks(spec: RunSpec, output: Path, device: str) -> Compute:
+    clip = load_clip(spec.preset, device=device, dtype=spec.dtype)
+    return segmenting(Segmenter(spec.preset, clip, None, spec.masks), output, spec)

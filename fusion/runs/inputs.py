@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusion.runs.outputs import SUFFIXES as OUTPUTS
+from fusion.runs.outputs import holds_run
+
 SUFFIXES = (
     ".jpg",
     ".jpeg",
@@ -48,44 +51,105 @@ def find_images(inputs: Sequence[str | Path], *, outside: Sequence[Path] = ()) -
     "-" stands for the lines of standard input, a .txt file, or any file after "@", for its own: inputs again.
     Another file counts whatever its suffix; a folder stands for all files in it, at any depth, that have one of
     SUFFIXES and are not hidden, sorted by path; what is no existing path is tried as a glob
-    (`photos/**/*.jpg`). Folders and globs find nothing in the folders `outside`, so that outputs are never
-    taken for inputs.
+    (`photos/**/*.jpg`). Folders and globs find nothing in the folders `outside`, nor in the output folder of another
+    run, by whatever link they are reached: outputs are never taken for inputs.
 
     Raises FileNotFoundError on an input that matches nothing, ValueError on a folder without images.
     """
-    barred = [Path(os.path.abspath(folder)) for folder in outside]
+    places = _Places(outside)
     found: dict[str, Path] = {}
     for given in _listed(inputs):
         paths = [Path(os.path.abspath(path)) for path in _expand(Path(given).expanduser())]
         if not Path(given).expanduser().is_file():
-            paths = [path for path in paths if not any(path.is_relative_to(folder) for folder in barred)]
+            root = _searched_folder(Path(given).expanduser())
+            paths = [path for path in paths if not places.hold_output(str(path), root)]
         if not paths:
             raise ValueError(f"no images in {given}: expected files ending in {', '.join(SUFFIXES)}")
         for path in paths:
-            found.setdefault(os.path.realpath(path), path)
+            found.setdefault(places.real(str(path)), path)
     return list(found.values())
 
 
-def name_outputs(paths: Iterable[Path], known: Mapping[Path, str]) -> list[ImageFile]:
-    """Give every path a unique output name: the one it has in `known`, else its stem, else stem-2, stem-3, …
+class _Places:
+    """Where paths lead to, and whether that is in an output folder of a run. Every folder is looked at once."""
+
+    def __init__(self, outside: Sequence[Path]) -> None:
+        self._real: dict[str, str] = {}
+        self._barred: dict[tuple[str, str], bool] = {}
+        self._outputs = {os.path.realpath(folder): True for folder in outside}
+        # Images may lie in the very folder that is written to, beside its outputs.
+        self._current = {os.path.dirname(folder) for folder in self._outputs}
+
+    def real(self, path: str) -> str:
+        """The real path of an absolute one."""
+        folder, name = os.path.split(path)
+        real = os.path.join(self._real_folder(folder), name)
+        return os.path.realpath(real) if os.path.islink(real) else real
+
+    def _real_folder(self, folder: str) -> str:
+        if folder not in self._real:
+            self._real[folder] = folder if os.path.dirname(folder) == folder else self.real(folder)
+        return self._real[folder]
+
+    def hold_output(self, path: str, root: str) -> bool:
+        """Whether a file that was found in the folder `root` lies in an output folder, or is a link into one."""
+        folder, real = os.path.dirname(path), self.real(path)
+        return self._is_barred(folder, root) or self._is_output(os.path.dirname(real))
+
+    def _is_barred(self, folder: str, root: str) -> bool:
+        """Whether a folder, or one between it and `root`, is an output folder."""
+        if (folder, root) not in self._barred:
+            parent = os.path.dirname(folder)
+            above = len(folder) > len(root) and self._is_barred(parent, root)
+            self._barred[folder, root] = above or self._is_output(self._real_folder(folder))
+        return self._barred[folder, root]
+
+    def _is_output(self, folder: str) -> bool:
+        """Whether a folder, a real path, is the output folder of a run or one of its subfolders for outputs."""
+        if folder not in self._outputs:
+            parent, name = os.path.split(folder)
+            is_run = folder not in self._current and holds_run(folder)
+            self._outputs[folder] = is_run or (name in OUTPUTS and holds_run(parent))
+        return self._outputs[folder]
+
+
+def _searched_folder(given: Path) -> str:
+    """The folder that an input is searched from: of a glob, what stands before its first wildcard."""
+    if given.is_dir():
+        return os.path.abspath(given)
+    return os.path.abspath(Path(*itertools.takewhile(lambda part: not glob.has_magic(part), given.parts)))
+
+
+def name_outputs(paths: Iterable[Path], known: Mapping[str, str]) -> list[ImageFile]:
+    """Give every path a unique output name: the one it has in `known` (path → name), else its stem, else stem-2, …
 
     Names differ in more than upper and lower case, for file systems that do not tell them apart. The same
     paths always get the same names, and a stem that only one file has is never changed by the numbers of
     others.
     """
-    paths = list(paths)
-    new = [path for path in paths if path not in known]
-    taken = {name.casefold() for name in known.values()}
-    stems = {path.stem.casefold() for path in new}
-    names = dict(known)
-    for path in new:
-        names[path] = next(
-            candidate
-            for candidate in _candidates(_short(path.stem))
-            if candidate.casefold() not in taken and (candidate == path.stem or candidate.casefold() not in stems)
-        )
-        taken.add(names[path].casefold())
-    return [ImageFile(path, names[path]) for path in paths]
+    given = {str(path): path for path in paths}
+    taken: set[str] = set()
+    names: dict[str, str] = {}
+    for source, name in known.items():
+        # What a file says may be wrong: no two images share outputs.
+        if name.casefold() not in taken:
+            names[source] = name
+            taken.add(name.casefold())
+    new = {source: path for source, path in given.items() if source not in names}
+    stems = {_stem(path).casefold() for path in new.values()}
+    # One for all files of a stem: a candidate that was refused once will always be.
+    candidates: dict[str, Iterator[str]] = {}
+    for source, path in new.items():
+        stem = _stem(path)
+        short = _short(stem)
+        numbered = candidates.setdefault(short.casefold(), (f"-{number}" for number in itertools.count(2)))
+        for end in itertools.chain([""], numbered):
+            name = short + end
+            if name.casefold() not in taken and (name == stem or name.casefold() not in stems):
+                break
+        names[source] = name
+        taken.add(name.casefold())
+    return [ImageFile(path, names[source]) for source, path in given.items()]
 
 
 def common_names(sources: Iterable[str]) -> list[str]:
@@ -136,6 +200,11 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
+def _stem(path: Path) -> str:
+    """The stem of an image's name, or all of it where the stem would be "." or ".."."""
+    return path.stem if path.stem.strip(".") else path.name
+
+
 def _short(stem: str) -> str:
     """`stem`, cut where file systems, which count bytes, would not take it with a suffix; then told apart by a hash."""
     if len(os.fsencode(stem)) <= MAX_STEM:
@@ -144,8 +213,3 @@ def _short(stem: str) -> str:
     while len(os.fsencode(stem)) > MAX_STEM - len(mark) - 1:
         stem = stem[:-1]
     return f"{stem}-{mark}"
-
-
-def _candidates(stem: str) -> Iterator[str]:
-    yield stem
-    yield from (f"{stem}-{number}" for number in itertools.count(2))

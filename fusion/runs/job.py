@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.formats.record import Record
 from fusion.formats.schema import JournalEntry, RunImage
+
+Compute = Callable[[NDArray[np.uint8], str], Any]  # (image, output name) → what `Job.encode` takes
 
 
 @dataclass(frozen=True)
@@ -32,22 +35,25 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What `Job.write` says of an image."""
+class Encoded:
+    """The outputs of an image, not yet on disk."""
 
     size_hw: tuple[int, int]
+    files: Mapping[str, bytes]  # kind → what is to be written, in that order; of cached masks nothing
     first_id: int = 0  # of its annotations; 0 if it has none
     num_annotations: int = 0
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is done to every image, and to the output folder at the end."""
+    """What is written of every image, and of all of them at the end. Models have no part in it: see `Compute`."""
 
     config_hash: str  # of all that decides the results
-    compute: Callable[[NDArray[np.uint8], str], Any]  # (image, output name) → what `write` takes
-    # (result, output name, number of annotations → id of the first) writes the outputs, in a thread.
-    write: Callable[[Any, str, Callable[[int], int]], Written]
-    finish: Callable[[Sequence[Finished], Sequence[RunImage]], None]  # writes what is about all images
-    is_whole: Callable[[str], bool]  # (output name) whether all outputs of an image are on disk
-    remove: Callable[[str, bool], None]  # (output name, keep its masks) deletes the outputs of an image
+    kinds: tuple[str, ...]  # of the files that an image has when it is done, see `outputs.SUFFIXES`
+    # (result of Compute, number of annotations → id of the first) → outputs; in a thread.
+    encode: Callable[[Any, Callable[[int], int]], Encoded]
+    exports: tuple[str, ...]  # names of the files that `export` writes
+    # Writes what is about all images; source → reason for those that had to be left out.
+    export: Callable[[Sequence[Finished]], Mapping[str, str]]
+    # (images, million pixels of the largest that is done) → what run.json holds.
+    run_file: Callable[[Sequence[RunImage], float], Record]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,15 +18,15 @@ from fusion.formats.panoptic import panoptic_png
 from fusion.formats.polygons import region_outlines
 from fusion.formats.render import draw_regions, overlay
 from fusion.formats.report import thumbnails
-from fusion.formats.schema import RUN, ImageRecord, RunImage
+from fusion.formats.schema import INSTANCES, PANOPTIC, REPORT, RESULTS, ImageRecord
 from fusion.formats.semantic import semantic_png
 from fusion.runs.exports import write_exports
-from fusion.runs.job import Finished, Job, Written
-from fusion.runs.outputs import has_outputs, output_file, remove_outputs, write_png
+from fusion.runs.job import Compute, Encoded, Job
+from fusion.runs.outputs import masks_metadata, output_file, pixel_hash, png_bytes
 from fusion.runs.spec import RunSpec
 from fusion.step.choices import MaskSource, SegmentationStyle
 from fusion.step.pipeline import fuse
-from ground.files import write_bytes, write_json
+from ground.files import own_size
 
 if TYPE_CHECKING:
     from fusion.models.segmenter import Segmenter
@@ -36,103 +34,111 @@ if TYPE_CHECKING:
     from fusion.step.segmentation import Segmentation
 
 
-def segment_job(segmenter: Segmenter, output: Path, spec: RunSpec) -> Job:
-    """Labelled segmentation of every image and, at the end, the files about all of them (see `fusion.runs.exports`).
+@dataclass(frozen=True)
+class Segmented:
+    """An image with its segmentation."""
 
-    `segmenter` holds the models of `spec`. ValueError on bad labels.
-    """
+    image: NDArray[np.uint8]  # (H, W, 3)
+    cached: CachedMasks
+    result: Segmentation
+
+
+def segmenting(segmenter: Segmenter, output: Path, spec: RunSpec) -> Compute:
+    """How images are segmented: `segmenter` holds the models of `spec`. ValueError on bad labels."""
     labels, background = spec.labels, spec.background
     text_embeddings = segmenter.ovseg.encode_labels(labels, background=background)
-    colors = label_colors(labels)
-    kept = ("masks",) if spec.masks != MaskSource.NONE else ()
-    kinds = ("semantic", "panoptic", "overlays", "annotations", *kept)
 
-    def compute(image: NDArray[np.uint8], name: str) -> tuple[NDArray[np.uint8], CachedMasks, Segmentation]:
+    def compute(image: NDArray[np.uint8], name: str) -> Segmented:
         coarse = segmenter.ovseg.segment(image, labels, background=background, text_embeddings=text_embeddings)
         make = partial(segmenter.make_masks, coarse=coarse, seed=spec.seed)
-        path = output_file(output, "masks", name) if kept else None
+        path = output_file(output, "masks", name) if spec.masks != MaskSource.NONE else None
         cached = find_masks(path, image, spec.mask_hash, make)
-        return image, cached, fuse(cached.masks, coarse, segmenter.fusion)
+        return Segmented(image, cached, fuse(cached.masks, coarse, segmenter.fusion))
 
-    def write(
-        computed: tuple[NDArray[np.uint8], CachedMasks, Segmentation], name: str, first_id_of: Callable[[int], int]
-    ) -> Written:
-        image, cached, result = computed
-        cached.save()
+    return compute
+
+
+def segment_job(output: Path, spec: RunSpec) -> Job:
+    """Labelled segmentation of every image and, at the end, the files about all of them (see `fusion.runs.exports`)."""
+    colors = label_colors(spec.labels)
+    kept = ("masks",) if spec.masks != MaskSource.NONE else ()
+
+    def encode(segmented: Segmented, first_id_of: Callable[[int], int]) -> Encoded:
+        image, result = segmented.image, segmented.result
         regions, id_map = coco.regions(result)
         polygons = spec.segmentation == SegmentationStyle.POLYGON
         outlines, lost_holes = region_outlines(regions, id_map) if polygons else (None, 0)
+        drawn = overlay(image, result)
         record = ImageRecord(
             size_hw=list(result.size_hw),
+            pixels=segmented.cached.pixels,
+            overlay_pixels=pixel_hash(drawn),
             regions=regions,
             outlines=outlines,
             lost_holes=lost_holes,
             **thumbnails(image, result.label_map, colors),
         )
         first_id = first_id_of(len(regions))
-        write_bytes(output_file(output, "semantic", name), semantic_png(result.label_map, colors))
-        write_bytes(output_file(output, "panoptic", name), panoptic_png(id_map, first_id))
-        write_png(output_file(output, "overlays", name), overlay(image, result))
-        write_bytes(output_file(output, "annotations", name), record.to_bytes() + b"\n")
-        return Written(result.size_hw, first_id, len(regions))
-
-    def finish(finished: Sequence[Finished], images: Sequence[RunImage]) -> None:
-        write_exports(output, finished, labels)
-        write_json(output / RUN, spec.run_file(images).to_json())
+        files = {
+            **(segmented.cached.files() if kept else {}),
+            "semantic": semantic_png(result.label_map, colors),
+            "panoptic": panoptic_png(id_map, first_id),
+            "overlays": png_bytes(drawn),
+            "annotations": record.to_bytes() + b"\n",
+        }
+        return Encoded(result.size_hw, files, first_id, len(regions))
 
     return Job(
         config_hash=spec.hash,
-        compute=compute,
-        write=write,
-        finish=finish,
-        is_whole=partial(has_outputs, output, kinds=kinds),
-        remove=partial(remove_outputs, output),
+        kinds=(*kept, "semantic", "panoptic", "overlays", "annotations"),
+        encode=encode,
+        exports=(INSTANCES, RESULTS, PANOPTIC, REPORT),
+        export=partial(write_exports, output, labels=spec.labels),
+        run_file=spec.run_file,
     )
 
 
-def masks_job(make_masks: MaskMaker, output: Path, spec: RunSpec) -> Job:
-    """Class-agnostic masks of every image: masks/, and overlays/ that show them."""
+def masking(make_masks: MaskMaker, output: Path, spec: RunSpec) -> Compute:
+    """How class-agnostic masks of images are found, or made by `make_masks`."""
 
     def compute(image: NDArray[np.uint8], name: str) -> tuple[NDArray[np.uint8], CachedMasks]:
         path = output_file(output, "masks", name)
         return image, find_masks(path, image, spec.mask_hash, lambda pixels: make_masks(pixels, spec.seed))
 
-    def write(computed: tuple[NDArray[np.uint8], CachedMasks], name: str, first_id_of: Callable[[int], int]) -> Written:
-        image, cached = computed
-        cached.save()
-        found = cached.masks
-        # Id 0 would not be drawn.
-        shown = draw_regions(image, found.label_map + 1, palette(found.num_masks))
-        write_png(output_file(output, "overlays", name), shown)
-        return Written((image.shape[0], image.shape[1]))
+    return compute
 
-    def finish(finished: Sequence[Finished], images: Sequence[RunImage]) -> None:
-        write_json(output / RUN, spec.run_file(images).to_json())
+
+def masks_job(spec: RunSpec) -> Job:
+    """Class-agnostic masks of every image: masks/, and overlays/ that show them."""
+
+    def encode(found: tuple[NDArray[np.uint8], CachedMasks], first_id_of: Callable[[int], int]) -> Encoded:
+        image, cached = found
+        # Id 0 would not be drawn.
+        shown = draw_regions(image, cached.masks.label_map + 1, palette(cached.masks.num_masks))
+        return Encoded((image.shape[0], image.shape[1]), {**cached.files(), "overlays": png_bytes(shown)})
 
     return Job(
         config_hash=spec.hash,
-        compute=compute,
-        write=write,
-        finish=finish,
-        is_whole=partial(has_outputs, output, kinds=("overlays", "masks")),
-        remove=partial(remove_outputs, output),
+        kinds=("masks", "overlays"),
+        encode=encode,
+        exports=(),
+        export=lambda finished: {},
+        run_file=spec.run_file,
     )
 
 
 @dataclass(frozen=True)
 class CachedMasks:
-    """Masks of an image, and the file that holds them, or shall."""
+    """Masks of an image, and what they were made of and with."""
 
     masks: Masks
-    path: Path | None  # None: they are not kept
-    metadata: Mapping[str, str]  # what they were made of and with
-    found: bool  # whether they come from the file
+    pixels: str  # of the image, see `pixel_hash`
+    config_hash: str  # see `mask_hash`
+    found: bool  # whether they come from a file
 
-    def save(self) -> None:
-        """Write the file, unless they come from it."""
-        if self.path and not self.found:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.masks.save(self.path, **self.metadata)
+    def files(self) -> dict[str, bytes]:
+        """The file to be written: none if they come from it."""
+        return {} if self.found else {"masks": self.masks.to_bytes(**masks_metadata(self.pixels, self.config_hash))}
 
 
 def find_masks(
@@ -140,14 +146,16 @@ def find_masks(
 ) -> CachedMasks:
     """The masks in the file `path` if they were made of these very pixels with `key` (see `mask_hash`); else new ones.
 
-    With `path` None they are made and not kept.
+    With `path` None they are made.
     """
-    if path is None:
-        return CachedMasks(make(image), None, {}, found=False)
-    pixels = hashlib.sha256(image.tobytes()).hexdigest()
-    wanted = {"config_hash": key, "pixels": f"{image.shape[0]}x{image.shape[1]}:{pixels}"}
-    # Where there is none yet, or a damaged file, it is made anew.
-    with suppress(FileNotFoundError, ValueError):
-        if Masks.load_metadata(path) == wanted:
-            return CachedMasks(Masks.load(path), path, wanted, found=True)
-    return CachedMasks(make(image), path, wanted, found=False)
+    pixels = pixel_hash(image)
+    if path is not None:
+        # Where there is none yet, or a damaged file, it is made anew.
+        try:
+            own_size(path)
+            if Masks.load_metadata(path) == masks_metadata(pixels, key):
+                masks = Masks.load(path, size_hw=(image.shape[0], image.shape[1]), difference=False)
+                return CachedMasks(masks, pixels, key, found=True)
+        except (OSError, ValueError):
+            pass
+    return CachedMasks(make(image), pixels, key, found=False)

@@ -1,19 +1,24 @@
-"""The output folder: where each image's files go."""
+"""The output folder: where each image's files go, and whether they are still those that were written."""
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ground.files import write_bytes
+from fusion.formats.schema import JOURNAL, RUN
+from ground.files import open_own, own_size, write_bytes
 
 # Subfolder → what its files end in.
 SUFFIXES = {"semantic": ".png", "panoptic": ".png", "overlays": ".png", "masks": ".npz", "annotations": ".json"}
+# What the journal and run.json begin with, which have names that others may use as well.
+_MARK, _MARK_BYTES = b'"config_hash"', 64
 
 
 def output_file(output: Path, kind: str, name: str) -> Path:
@@ -26,20 +31,55 @@ def folders(output: Path) -> list[Path]:
     return [output / kind for kind in SUFFIXES]
 
 
-def has_outputs(output: Path, name: str, kinds: Sequence[str]) -> bool:
-    """Whether image `name` has its files of these kinds."""
-    return all(output_file(output, kind, name).is_file() for kind in kinds)
+def holds_run(folder: str | Path) -> bool:
+    """Whether a folder is the output folder of a run."""
+    for name in (JOURNAL, RUN):
+        with suppress(OSError), open_own(f"{folder}/{name}") as file:
+            if _MARK in file.read(_MARK_BYTES):
+                return True
+    return False
 
 
-def remove_outputs(output: Path, name: str, keep_masks: bool) -> None:
-    """Delete the files of image `name`; its masks may stay, they are checked before they are used again."""
+def output_sizes(output: Path, name: str, kinds: Sequence[str]) -> dict[str, int]:
+    """Bytes of the files that image `name` has of these kinds; none of what is missing, or is a link."""
+    sizes = {}
+    for kind in kinds:
+        with suppress(OSError):
+            # Not by `output_file`: there are many, and a Path takes longer to make than the file to look up.
+            sizes[kind] = own_size(f"{output}/{kind}/{name}{SUFFIXES[kind]}")
+    return sizes
+
+
+def write_outputs(output: Path, name: str, files: Mapping[str, bytes]) -> None:
+    """Write the files of image `name`, in that order: kind → what it holds."""
+    for kind, data in files.items():
+        write_bytes(output_file(output, kind, name), data)
+
+
+def remove_outputs(output: Path, name: str) -> None:
+    """Delete the files of image `name`, but not its masks: they are checked before they are used again."""
     for kind in SUFFIXES:
-        if not (kind == "masks" and keep_masks):
+        if kind != "masks":
             output_file(output, kind, name).unlink(missing_ok=True)
+
+
+def pixel_hash(image: NDArray[np.uint8]) -> str:
+    """SHA-256 (hex) of the pixels of (H, W, 3) uint8."""
+    return hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
+
+
+def masks_metadata(pixels: str, config_hash: str) -> Mapping[str, str]:
+    """What a file of cached masks says beside them."""
+    return {"config_hash": config_hash, "pixels": pixels}
+
+
+def png_bytes(image: NDArray[np.uint8]) -> bytes:
+    """(H, W, 3) uint8 RGB as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     """Write (H, W, 3) uint8 RGB as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, png_bytes(image))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -12,10 +13,14 @@ from fusion.formats.schema import RUN, LabelEntry, RunFile, RunImage
 from fusion.models.load import weights_used
 from fusion.models.presets import SECTIONS, Preset, config_hash, load_preset, make_preset, mask_hash, with_overrides
 from fusion.step.choices import MaskSource, SegmentationStyle
+from ground.checks import above
 from ground.choices import Dtype
+from ground.files import read_own
 from ground.images import MAX_MEGAPIXELS
 from ground.versions import all_versions
 from ovseg.labels import Label, as_labels
+
+_MEGAPIXELS = above(0)
 
 
 @dataclass(frozen=True, init=False)
@@ -46,6 +51,8 @@ class RunSpec:
         source = MaskSource.of(masks, "masks")
         if source == MaskSource.NONE and not labels:
             raise ValueError("masks is 'none', which is CLIP alone, and there are no labels for it")
+        if not _MEGAPIXELS.accepts(max_megapixels):
+            raise ValueError(f"max_megapixels is {max_megapixels!r}, expected {_MEGAPIXELS.expected}")
         named = as_labels(labels, background) if labels else ()
         values: dict[str, Any] = {
             "preset": preset if isinstance(preset, Preset) else load_preset(preset),
@@ -55,7 +62,7 @@ class RunSpec:
             "segmentation": SegmentationStyle.of(segmentation, "segmentation"),
             "seed": seed,
             "dtype": Dtype.of(dtype, "dtype"),
-            "max_megapixels": float(max_megapixels),
+            "max_megapixels": _MEGAPIXELS.stored(max_megapixels),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -80,8 +87,12 @@ class RunSpec:
         """SHA-256 (hex) of all that decides the masks of a given image, so that they serve other labels as well."""
         return mask_hash(self.preset.emerdiff, self.masks, seed=self.seed, dtype=self.dtype)
 
-    def run_file(self, images: Sequence[RunImage]) -> RunFile:
-        """What run.json says of it, of the software and weights that it runs with, and of its images."""
+    def run_file(self, images: Sequence[RunImage], largest: float) -> RunFile:
+        """What run.json says of it, of the software and weights that it runs with, and of its images.
+
+        `largest` is the size of the largest image that is done, in million pixels: it may be of an earlier run with a
+        higher limit, and shall be read again.
+        """
         return RunFile(
             config_hash=self.hash,
             preset=self.preset.name,
@@ -89,7 +100,7 @@ class RunSpec:
             segmentation=str(self.segmentation),
             seed=self.seed,
             dtype=str(self.dtype),
-            max_megapixels=self.max_megapixels,
+            max_megapixels=max(self.max_megapixels, float(math.ceil(largest))),
             labels=[_label_entry(label) for label in self.labels],
             background=[_label_entry(label) for label in self.background],
             config={section: asdict(getattr(self.preset, section)) for section in SECTIONS},
@@ -124,7 +135,7 @@ class RunSpec:
 def read_run(output: Path) -> RunFile:
     """A folder's run.json. ValueError, in one line, if there is none, or if it is not what a run writes."""
     try:
-        return RunFile.from_bytes((output / RUN).read_bytes())
+        return RunFile.from_bytes(read_own(output / RUN))
     except FileNotFoundError:
         raise ValueError(f"no {RUN} in {output}: expected the output folder of `emerseg segment`") from None
     except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.formats.schema import DIGITS
 from fusion.step.components import absorb_small, connected_parts
 from fusion.step.config import FusionConfig
 from fusion.step.embedding import mask_similarities
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ovseg import CoarseMap, Label
 
 DEFAULT_CONFIG = FusionConfig()
+# A cosine is multiplied by about 100 before it becomes a score.
+_SIMILARITY_DIGITS = DIGITS + 2
 
 
 def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG) -> Segmentation:
@@ -34,6 +37,8 @@ def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG)
     With `config.split` the connected parts of masks take their place, numbered in reading order, after parts of fewer
     than `config.min_area` pixels have gone to the masks around them.
 
+    Evidence is rounded before anything is decided by it: what the files say is what the thresholds saw.
+
     Raises ValueError if masks and coarse map are not of one size.
     """
     if masks.label_map.shape != coarse.label_map.shape:
@@ -45,14 +50,12 @@ def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG)
         masks = connected_parts(masks, config.min_area)
     labels = tuple(label for label in coarse.labels if label not in coarse.background)
     counts = contingency(masks.label_map, coarse.label_map, (masks.num_masks, len(coarse.labels)))  # K x L
-    scores = mean_scores(masks.label_map, coarse.iter_scores(), counts.sum(axis=1))  # K x L
+    scores = mean_scores(masks.label_map, coarse.iter_scores(), counts.sum(axis=1)).round(DIGITS)  # K x L
     ranking = rank_labels(counts, scores)  # K x L
     winners = ranking[:, 0]
     if config.fuse == "embedding":
-        winners = np.argmax(
-            mask_similarities(masks.label_map, masks.num_masks, coarse.embeddings, coarse.text_embeddings),
-            axis=1,
-        )
+        similarities = mask_similarities(masks.label_map, masks.num_masks, coarse.embeddings, coarse.text_embeddings)
+        winners = np.argmax(similarities.round(_SIMILARITY_DIGITS), axis=1)
     segments = tuple(
         _segment(mask, int(winners[mask]), ranking[mask], counts[mask], scores[mask], coarse, config)
         for mask in range(masks.num_masks)
@@ -84,8 +87,9 @@ def _segment(
     """One mask's label and evidence; `ranking`, `counts` and `scores` are its rows (L,)."""
     area = int(counts.sum())
     follower = next((int(label) for label in ranking if label != winner and counts[label]), None)
-    share = float(counts[winner] / area)
-    margin = share - (float(counts[follower] / area) if follower is not None else 0.0)
+    share = round(float(counts[winner] / area), DIGITS)
+    behind = 0 if follower is None else counts[follower]
+    margin = round(float((counts[winner] - behind) / area), DIGITS)
     score = float(scores[winner])
     background = coarse.labels[winner] in coarse.background
     # With a threshold of 0 no margin is too small, not even one below 0.

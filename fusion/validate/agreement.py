@@ -11,9 +11,10 @@ from pathlib import Path
 
 from pycocotools.coco import COCO
 
-from fusion.formats.schema import INSTANCES, JOURNAL, PANOPTIC, RESULTS, RUN, JournalHead
+from fusion.formats.schema import INSTANCES, JOURNAL, PANOPTIC, RESULTS, RUN
+from fusion.runs.journal import Lines, read_lines
 from fusion.step.choices import SegmentationStyle
-from fusion.validate.faults import Fault, Json, difference
+from fusion.validate.faults import Check, Fault, Json, difference
 from fusion.validate.images import by_image
 
 
@@ -27,19 +28,23 @@ def run_faults(run: Json) -> Iterator[Fault]:
             yield Fault(RUN, f"{where} is {status} and its reason is {reason!r}, expected one of those that failed")
 
 
-def journal_faults(output: Path, run: Json) -> Iterator[Fault]:
-    """Its first line alone: what else it holds is in the other files, too."""
+def read_journal(output: Path) -> Check[Lines]:
+    """Its lines up to the first damaged one: a next run does the rest again."""
     try:
-        with (output / JOURNAL).open("rb") as file:
-            found = JournalHead.from_bytes(file.readline()).config_hash
-    except FileNotFoundError:  # only a next run needs it
-        return
-    except (OSError, ValueError) as error:
-        yield Fault(JOURNAL, f"its first line cannot be read: {error}")
-        return
-    if found != run["config_hash"]:
-        expected = reprlib.repr(run["config_hash"])
-        yield Fault(JOURNAL, f"config_hash is {reprlib.repr(found)}, expected that of {RUN}: {expected}")
+        lines = read_lines(output / JOURNAL)
+    except OSError as error:
+        yield Fault(JOURNAL, str(error).removeprefix(f"{output / JOURNAL} "))
+        return Lines()
+    if lines.head is None and not lines.whole:
+        yield Fault(JOURNAL, "its first line cannot be read")
+    return lines
+
+
+def journal_faults(journal: Lines, run: Json) -> Iterator[Fault]:
+    """Its configuration alone: what else it holds is in the other files, too."""
+    if journal.head is not None and journal.head.config_hash != run["config_hash"]:
+        found, expected = (reprlib.repr(value) for value in (journal.head.config_hash, run["config_hash"]))
+        yield Fault(JOURNAL, f"config_hash is {found}, expected that of {RUN}: {expected}")
 
 
 def instances_faults(instances: Json) -> Iterator[Fault]:
@@ -49,12 +54,35 @@ def instances_faults(instances: Json) -> Iterator[Fault]:
     numbers = [category["id"] for category in instances["categories"]]
     yield from difference(INSTANCES, "ids of categories", numbers, list(range(1, len(numbers) + 1)))
     yield from _repeated(INSTANCES, "categories: name", [category["name"] for category in instances["categories"]])
+    for category in instances["categories"]:
+        if category["supercategory"] != ("thing" if category["isthing"] else "stuff"):
+            where, kind = f"category {category['id']}", category["supercategory"]
+            yield Fault(INSTANCES, f"{where}: supercategory is {kind} and isthing is {category['isthing']}")
+    stuff = {category["id"]: category["name"] for category in instances["categories"] if not category["isthing"]}
+    pairs = Counter((annotation["image_id"], annotation["category_id"]) for annotation in instances["annotations"])
+    for (image_id, category_id), times in pairs.items():
+        if times > 1 and category_id in stuff:
+            what = f"{times} annotations of {stuff[category_id]!r}, expected one, as it is stuff"
+            yield Fault(INSTANCES, f"image {image_id}: has {what}")
+    for annotation in instances["annotations"]:
+        yield from _evidence_faults(annotation)
     for key, parents in (("image_id", "images"), ("category_id", "categories")):
         known = {parent["id"] for parent in instances[parents]}
         for annotation in instances["annotations"]:
             if annotation[key] not in known:
                 where = f"annotation {annotation['id']}"
                 yield Fault(INSTANCES, f"{where}: {key} is {annotation[key]}, expected an id of {parents}")
+
+
+def _evidence_faults(annotation: Json) -> Iterator[Fault]:
+    """Whether the evidence of an annotation can be true."""
+    evidence, where = annotation["evidence"], f"annotation {annotation['id']}"
+    ids = evidence["mask_ids"]
+    if not ids or ids != sorted(set(ids)):
+        yield Fault(INSTANCES, f"{where}: mask_ids are {reprlib.repr(ids)}, expected masks in order, at least one")
+    margin, share = evidence["margin"], evidence["share"]
+    if margin > share:
+        yield Fault(INSTANCES, f"{where}: margin is {margin}, expected at most its share, {share}")
 
 
 def results_faults(results: list[Json], instances: Json) -> Iterator[Fault]:
@@ -102,6 +130,9 @@ def agreement_with_run_faults(run: Json, instances: Json, panoptic: Json | None)
     names = [category["name"] for category in instances["categories"]]
     labels = [label["name"] for label in run["labels"]]
     yield from difference(RUN, f"labels, against categories of {INSTANCES}", labels, names)
+    found = [category["isthing"] for category in instances["categories"]]
+    things = [int(not label["stuff"]) for label in run["labels"]]
+    yield from difference(INSTANCES, f"isthing of categories, against labels of {RUN}", found, things)
     known = {*names, *(label["name"] for label in run["background"]), None}
     expected = list if run["segmentation"] == SegmentationStyle.POLYGON else dict
     for annotation in instances["annotations"]:

@@ -23,7 +23,8 @@ from fusion.formats.schema import (
     RunFile,
 )
 from fusion.step.choices import MaskSource, SegmentationStyle
-from fusion.validate.faults import Check, Fault, Json, T
+from fusion.step.config import FusionConfig
+from fusion.validate.faults import Check, Fault, Json, T, is_there
 
 
 def read_run(output: Path) -> Check[Json | None]:
@@ -40,6 +41,15 @@ def _run_misfits(run: Json) -> Iterator[Fault]:
     for key, choices in (("masks", MaskSource.values()), ("segmentation", SegmentationStyle.values())):
         if isinstance(run.get(key), str) and run[key] not in choices:
             yield Fault(RUN, f"{key} is {run[key]!r}, expected one of {', '.join(choices)}")
+
+
+def fusion_settings(run: Json) -> Check[FusionConfig | None]:
+    """How its masks got their labels."""
+    try:
+        return FusionConfig.from_mapping(run["config"].get("fusion", {}))
+    except ValueError as error:
+        yield Fault(RUN, f"config: {error}")
+        return None
 
 
 def read_instances(output: Path) -> Check[Json | None]:
@@ -76,6 +86,8 @@ def read_results(output: Path) -> Check[list[Json] | None]:
 
 
 def _load(output: Path, name: str, kind: type) -> Check[Any]:
+    if not (yield from is_there(output, name)):
+        return None
     no_numbers: list[str] = []
 
     def note(constant: str) -> float:
@@ -84,9 +96,6 @@ def _load(output: Path, name: str, kind: type) -> Check[Any]:
 
     try:
         value = json.loads((output / name).read_bytes(), parse_constant=note)
-    except FileNotFoundError:
-        yield Fault(name, "missing")
-        return None
     # ValueError: no JSON, no text, too many digits.
     except (OSError, ValueError, RecursionError) as error:
         yield Fault(name, f"cannot be read: {error}")

@@ -7,7 +7,10 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from operator import eq
+from pathlib import Path
 from typing import Any, TypeVar
+
+from ground.files import own_size
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -22,6 +25,19 @@ class Fault:
 
 
 Check = Generator[Fault, None, T]  # yields faults, returns what it has read
+
+
+def is_there(output: Path, path: str) -> Check[bool]:
+    """Whether the folder has that file, and as a file of its own: whatever is behind a link is not looked at."""
+    try:
+        own_size(output / path)
+    except FileNotFoundError:
+        yield Fault(path, "missing")
+        return False
+    except OSError as error:
+        yield Fault(path, str(error).removeprefix(f"{output / path} "))
+        return False
+    return True
 
 
 def difference(path: str, what: str, found: Sequence[Any], expected: Sequence[Any]) -> Iterator[Fault]:

@@ -15,28 +15,48 @@ from emerdiff import Masks
 from fusion.formats.panoptic import read_ids
 from fusion.formats.schema import INSTANCES, PANOPTIC, ImageRecord
 from fusion.formats.semantic import MAX_PALETTE_LABELS
-from fusion.runs.outputs import output_file
-from fusion.validate.faults import Check, Fault, Json, difference
+from fusion.runs.outputs import masks_metadata, output_file, pixel_hash
+from fusion.step.config import FusionConfig
+from fusion.validate.evidence import evidence_faults, region_faults
+from fusion.validate.faults import Check, Fault, Json, difference, is_there
 from fusion.validate.images import ImageFacts
 from fusion.validate.regions import paint
+from ground.files import read_own
 
 
-def image_faults(output: Path, image: ImageFacts, categories: Sequence[Json], *, with_masks: bool) -> Iterator[Fault]:
-    """Its files, and the segmentations of its annotations; px only as far as `--max-megapixels` allows."""
-    yield from _read_png(output, "overlays", image)
-    if with_masks:
-        yield from _mask_file_faults(output, image)
-    yield from _record_faults(output, image)
+def image_faults(
+    output: Path, image: ImageFacts, categories: Sequence[Json], fusion: FusionConfig | None, *, with_masks: bool
+) -> Iterator[Fault]:
+    """Its files, and the segmentations of its annotations; px only as far as `--max-megapixels` allows.
+
+    `fusion` says how masks got their labels: None if that is not known.
+    """
+    record = yield from _read_record(output, image)
     height, width = image.size_hw
     if Image.MAX_IMAGE_PIXELS is not None and height * width > 2 * Image.MAX_IMAGE_PIXELS:
         size = f"{width} x {height} px"
         yield Fault(INSTANCES, f"image {image.name} has {size}, too many to look at: --max-megapixels allows more")
         return
+    yield from _overlay_faults(output, image, record)
+    masks = (yield from _read_masks(output, image, record)) if with_masks else None
     owners = yield from paint(image)
     ids = yield from _read_panoptic(output, image)
     if ids is not None:
         yield from _panoptic_pixel_faults(image, ids, owners)
     yield from _semantic_faults(output, image, ids, categories)
+    if owners is not None:
+        yield from region_faults(image, owners, categories)
+        if masks is not None and fusion is not None:
+            yield from evidence_faults(image, owners, masks, fusion)
+
+
+def _overlay_faults(output: Path, image: ImageFacts, record: ImageRecord | None) -> Iterator[Fault]:
+    """Whether its overlay is what the run drew."""
+    opened = yield from _read_png(output, "overlays", image)
+    if opened is None or record is None:
+        return
+    if opened.mode != "RGB" or pixel_hash(np.asarray(opened)) != record.overlay_pixels:
+        yield Fault(_relative("overlays", image.name), "is not what the run drew")
 
 
 def _read_panoptic(output: Path, image: ImageFacts) -> Check[NDArray[np.int32] | None]:
@@ -113,14 +133,13 @@ def _read_png(output: Path, kind: str, image: ImageFacts) -> Check[Image.Image |
     """A decoded PNG of the image's size; None, and a fault, if it is anything else."""
     path = _relative(kind, image.name)
     height, width = image.size_hw
+    if not (yield from is_there(output, path)):
+        return None
     try:
         with warnings.catch_warnings(), Image.open(output / path, formats=["PNG"]) as opened:
             warnings.simplefilter("ignore")  # large images are fine as long as they decode
             if fits := opened.size == (width, height):  # from its head: nothing of another size is decoded
                 opened.load()
-    except FileNotFoundError:
-        yield Fault(path, "missing")
-        return None
     except Image.DecompressionBombError as error:
         yield Fault(path, f"too large: {error} --max-megapixels allows more")
         return None
@@ -134,36 +153,39 @@ def _read_png(output: Path, kind: str, image: ImageFacts) -> Check[Image.Image |
     return opened
 
 
-def _mask_file_faults(output: Path, image: ImageFacts) -> Iterator[Fault]:
+def _read_masks(output: Path, image: ImageFacts, record: ImageRecord | None) -> Check[Masks | None]:
+    """Its cached masks, if they are of this very image."""
     path = _relative("masks", image.name)
+    if not (yield from is_there(output, path)):
+        return None
     try:
-        shape = Masks.load(output / path).label_map.shape
-    except FileNotFoundError:
-        yield Fault(path, "missing")
+        metadata = Masks.load_metadata(output / path)
+        masks = Masks.load(output / path, size_hw=image.size_hw, difference=False)
     except ValueError as error:
         yield Fault(path, f"cannot be loaded: {error}")
-    else:
-        if shape != image.size_hw:
-            size = f"{shape[1]} x {shape[0]} px"
-            yield Fault(path, f"has {size}, expected {image.size_hw[1]} x {image.size_hw[0]}, as {INSTANCES} says")
+        return None
+    if record is not None and metadata != masks_metadata(record.pixels, str(metadata.get("config_hash"))):
+        yield Fault(path, "holds the masks of another image, or does not say of which")
+        return None
+    return masks
 
 
-def _record_faults(output: Path, image: ImageFacts) -> Iterator[Fault]:
+def _read_record(output: Path, image: ImageFacts) -> Check[ImageRecord | None]:
     """annotations/NAME.json, which later runs write the files about all images from: whether it agrees with them."""
     path = _relative("annotations", image.name)
+    if not (yield from is_there(output, path)):
+        return None
     try:
-        record = ImageRecord.from_bytes((output / path).read_bytes())
-    except FileNotFoundError:
-        yield Fault(path, "missing")
-        return
+        record = ImageRecord.from_bytes(read_own(output / path))
     except (OSError, ValueError) as error:
         yield Fault(path, f"cannot be read: {error}")
-        return
+        return None
     yield from difference(path, f"size_hw, against {INSTANCES}", record.size_hw, list(image.size_hw))
     kept = ("category_id", "bbox", "evidence")
     found = [{key: region.to_json()[key] for key in kept} for region in record.regions]
     expected = [{key: annotation[key] for key in kept} for annotation in image.annotations]
     yield from difference(path, f"regions, against annotations of {INSTANCES}", found, expected)
+    return record
 
 
 def _relative(kind: str, name: str) -> str:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from fusion.formats.schema import INSTANCES, REPORT
+from fusion.formats.schema import INSTANCES
 from fusion.step.choices import MaskSource
 from fusion.validate.agreement import (
     agreement_with_run_faults,
@@ -18,14 +18,16 @@ from fusion.validate.agreement import (
     journal_faults,
     panoptic_faults,
     pycocotools_faults,
+    read_journal,
     results_faults,
     run_faults,
 )
-from fusion.validate.documents import read_instances, read_panoptic, read_results, read_run
+from fusion.validate.documents import fusion_settings, read_instances, read_panoptic, read_results, read_run
 from fusion.validate.faults import Fault
 from fusion.validate.folder import check_folder, stray_faults, unfinished_faults
 from fusion.validate.images import image_facts
 from fusion.validate.pixels import image_faults
+from fusion.validate.report import report_faults
 
 
 def validate(output: Path) -> Iterator[Fault]:
@@ -40,12 +42,11 @@ def validate(output: Path) -> Iterator[Fault]:
     instances = yield from read_instances(output)
     results = yield from read_results(output)
     panoptic = yield from read_panoptic(output)
-    if not (output / REPORT).is_file():
-        yield Fault(REPORT, "missing")
+    journal = yield from read_journal(output)
     if run is not None:
         yield from run_faults(run)
-        yield from journal_faults(output, run)
-        yield from stray_faults(output, run)
+        yield from journal_faults(journal, run)
+        yield from stray_faults(output, run, journal)
     if instances is None:
         return
     yield from instances_faults(instances)
@@ -56,8 +57,11 @@ def validate(output: Path) -> Iterator[Fault]:
     yield from pycocotools_faults(output, with_results=bool(results))
     if run is not None:
         yield from agreement_with_run_faults(run, instances, panoptic)
+        fusion = yield from fusion_settings(run)
         for image in image_facts(run, instances, results, panoptic):
-            yield from image_faults(output, image, instances["categories"], with_masks=run["masks"] != MaskSource.NONE)
+            with_masks = run["masks"] != MaskSource.NONE
+            yield from image_faults(output, image, instances["categories"], fusion, with_masks=with_masks)
+        yield from report_faults(output, run, instances)
 
 
 def count(output: Path) -> tuple[int, int]:
