@@ -105,7 +105,8 @@ class Masks:
         wanted = [name for name in _ARRAYS if difference or name != "difference"]
         with _opened(path) as members:
             _check_headers({name: members[name] for name in _ARRAYS if name in members}, size_hw)
-            return cls(**{name: members[name].read() for name in wanted if name in members})
+            arrays: dict[str, Any] = {name: members[name].read() for name in wanted if name in members}
+            return cls(**arrays)
 
     @staticmethod
     def load_metadata(path: Path) -> dict[str, Scalar]:
