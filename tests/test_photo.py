@@ -32,13 +32,13 @@ def test_it_stays_below_fifty_eight_megabytes_and_names_no_file_of_its_maker() -
     assert '"/' not in settings  # no absolute path
 
 
-def test_the_preset_differs_from_toy_in_its_words_and_what_suits_photographs_alone() -> None:
+def test_the_preset_differs_from_toy_in_its_labels_and_what_suits_photographs_alone() -> None:
     mini, toy = load_preset("mini"), load_preset("toy")
     differing = [
         {name for name, value in asdict(one).items() if getattr(other, name) != value}
         for one, other in ((mini.emerdiff, toy.emerdiff), (mini.fusion, toy.fusion))
     ]
-    of_masks = {"image_size", "clusters", "guided_radius", "timestep_feature", "timestep_modulate"}
+    of_masks = {"image_size", "clusters", "guided_radius", "timestep_feature", "timestep_modulate", "speed"}
     assert differing == [of_masks, {"fuse"}]
     assert (mini.ovseg.model, toy.ovseg.model) == ("builtin:photo", "builtin:mini")
 
