@@ -11,7 +11,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
+from tiny_emerdiff import tiny_unet
 
+from emerdiff.attention import attention_layers
 from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
 from training import clip, unet, vae
 from training.__main__ import main
@@ -20,7 +22,7 @@ from training.photos import squares
 from training.vae import to_model_range
 from training.whiten import FAINTEST, whiten
 from training.whiten import main as whiten_main
-from training.widen import widened_unet, widened_vae
+from training.widen import widened_unet, widened_vae, with_fine_attention
 
 pytestmark = pytest.mark.slow
 
@@ -120,6 +122,22 @@ def test_a_decoder_alone_keeps_the_latents_that_a_unet_knows(scenes, runs, tmp_p
         assert all(torch.equal(a, b) for a, b in pairs)
     pairs = zip(before.decoder.parameters(), after.decoder.parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in pairs)
+
+
+def test_attention_at_the_finest_grid_changes_nothing_at_first():
+    torch.manual_seed(0)
+    known = tiny_unet("mini").double().eval()
+    fine = with_fine_attention(known).double().eval()
+    noise, text = torch.randn(2, 4, 16, 24).double(), torch.randn(2, 3, 16).double()
+    with torch.no_grad():
+        torch.testing.assert_close(fine(noise, 281, text).sample, known(noise, 281, text).sample)
+    layers, before = attention_layers(fine), attention_layers(known)
+    assert set(layers) - set(before) == {
+        f"up_blocks.2.attentions.0.transformer_blocks.0.{name}" for name in ("attn1", "attn2")
+    }
+    # Heads of the layers that the weights know must stay, or they would mean something else.
+    assert all(layers[name].heads == layer.heads for name, layer in before.items())
+    assert with_fine_attention(fine) is fine
 
 
 def test_more_latent_channels_begin_with_what_the_weights_know(scenes, runs, tmp_path):

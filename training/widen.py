@@ -1,13 +1,14 @@
-"""More latent channels for trained weights: the old channels keep their weights, the new ones begin at zero."""
+"""More latent channels or more layers for trained weights: what is new begins at zero, and changes nothing at first."""
 
 from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 # Log variance that the new channels begin with: little noise, so that they are of use at once.
 _CERTAIN = -6.0
+_FINE_HEADS = 2
 
 
 @torch.no_grad()
@@ -45,6 +46,39 @@ def widened_unet(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionMo
         states[name] = torch.zeros_like(wide.state_dict()[name]).index_copy(dimension, first, states[name])
     wide.load_state_dict(states)
     return wide
+
+
+@torch.no_grad()
+def with_fine_attention(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """A UNet whose last up block has a transformer block, after its first ResNet block; it predicts as before at first.
+
+    The name of the new self-attention is up_blocks.N.attentions.0.transformer_blocks.0.attn1 with the last N. A UNet
+    whose last up block has attention already is returned as it is.
+    """
+    config = unet.config
+    if config.up_block_types[-1] == "CrossAttnUpBlock2D":
+        return unet
+    # What begins with an underscore is diffusers' own: the path that weights came from, and the names of settings that
+    # were left at their defaults, which it would not let go of.
+    known = {name: value for name, value in config.items() if not name.startswith("_")}
+    levels, resnets = len(config.block_out_channels), config.layers_per_block + 1
+    fine = UNet2DConditionModel.from_config(
+        {
+            **known,
+            "up_block_types": (*config.up_block_types[:-1], "CrossAttnUpBlock2D"),
+            # diffusers puts an attention after each ResNet block of a level. Those without a transformer block are two
+            # convolutions of 1×1.
+            "transformer_layers_per_block": [1] * levels,
+            "reverse_transformer_layers_per_block": [*[[1] * resnets] * (levels - 1), [1] + [0] * (resnets - 1)],
+            # Heads, despite the name. Fewer are faster on so many tokens.
+            "attention_head_dim": [_FINE_HEADS, *[config.attention_head_dim] * (levels - 1)],
+        }
+    )
+    fine.load_state_dict({**fine.state_dict(), **unet.state_dict()})
+    for attention in fine.up_blocks[-1].attentions:
+        nn.init.zeros_(attention.proj_out.weight)
+        nn.init.zeros_(attention.proj_out.bias)
+    return fine
 
 
 def _at_most(old: int, channels: int) -> int:
