@@ -77,7 +77,8 @@ class Journal:
             source = located(entry.source, here, earlier)
             entries[source] = entry.model_copy(update={"source": source})
         config_hash = None if lines.head is None else lines.head.config_hash
-        state = None if lines.end is None else lines.end.state
+        # run.json of a folder that was moved tells the sources from where it was.
+        state = None if lines.end is None or here != earlier else lines.end.state
         journal = cls(output, config_hash, entries, state, earlier)
         if config_hash is not None and (not lines.whole or here != earlier):
             journal._rewrite()
