@@ -323,6 +323,7 @@ def paper_costs(clusters: int = 30, timesteps: int = 15, batch: int = 16) -> dic
         "spread": _counted(lambda: _meta_affinity(unet).spread(torch.empty(clusters, 16, 16, device="meta"))),
     }
     trajectories, passes = 2 * clusters, SPEEDS["fast"].passes
+    instant = parts["encode"] + parts["features"] + parts["affinity"] + parts["spread"]
     modes = {
         "reference": parts["encode"]
         + (1 + timesteps + trajectories * timesteps) * parts["unet, as the paper"]
@@ -331,8 +332,8 @@ def paper_costs(clusters: int = 30, timesteps: int = 15, batch: int = 16) -> dic
         + parts["features"]
         + timesteps * parts["unet"]
         + trajectories * (parts["tail"] + (timesteps - 1) * parts["follower"] + parts["decode"]),
-        "fast": parts["encode"] + parts["features"] + parts["unet"] + passes * parts["tail"],
-        "instant": parts["encode"] + parts["features"] + parts["affinity"] + parts["spread"],
+        "fast": instant + parts["unet"] + passes * parts["tail"],
+        "instant": instant,
     }
     return {
         "clusters": clusters,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
-from emerdiff.speed import SPEEDS, AffinitySource, Choices, Differences, Refinement, Speed
+from emerdiff.speed import SPEEDS, AffinitySource, Choices, Differences, Speed
 from ground import checks
 from ground.checks import any_text, number, one_of, or_null, text, whole, yes_no
 from ground.choices import Choice
@@ -88,7 +88,8 @@ class EmerDiffConfig:
 
     # How much is computed: one of Speed, and what its row of `speed.SPEEDS` says, unless one of these says otherwise.
     speed: Annotated[str, one_of(Speed)] = "exact"
-    refine: Annotated[str | None, or_null(one_of(Refinement))] = None
+    modulation: Annotated[bool | None, or_null(yes_no())] = None
+    spread: Annotated[bool | None, or_null(yes_no())] = None
     one_step: Annotated[bool | None, or_null(yes_no())] = None
     differences: Annotated[str | None, or_null(one_of(Differences))] = None
     one_side: Annotated[bool | None, or_null(yes_no())] = None

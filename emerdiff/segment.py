@@ -18,7 +18,7 @@ from emerdiff.config import EmerDiffConfig
 from emerdiff.difference import difference_planes, near_masks
 from emerdiff.fetch import fetch_weights
 from emerdiff.frame import frame_size, resized_planes, to_frame
-from emerdiff.guided import guided_planes
+from emerdiff.guided import guided_planes, shares
 from emerdiff.masks import Masks
 from emerdiff.modulate import modulated_pairs
 from emerdiff.observe import observe
@@ -76,19 +76,18 @@ class EmerDiff:
         """Fine masks of a PIL.Image or (H, W, 3) uint8 RGB array, at its size; `seed` draws all the noise.
 
         K is `config.clusters`, or less where the features of the image do not differ. To keep the affinity of positions
-        costs a UNet call where clusters are refined by modulation. Raises ValueError for another kind of image, and for
+        costs a UNet call where masks are not spread by it. Raises ValueError for another kind of image, and for
         more clusters than the feature layer has positions.
         """
         rgb = as_rgb(image)
         generator = torch.Generator().manual_seed(seed)
         clean = self._encoded(rgb)
-        by_affinity = self.config.choices.refine == "affinity"
-        seen = observe(self.backbone, clean, self.config, generator, with_affinity=by_affinity or keep_affinity)
+        choices = self.config.choices
+        seen = observe(self.backbone, clean, self.config, generator, with_affinity=choices.spread or keep_affinity)
         low_res, features = low_resolution_masks(seen.features, seen.grid_hw, self.config)
-        if seen.affinity is not None and by_affinity:
-            planes = list(seen.affinity.spread(one_hot(low_res)).cpu())
-        else:
-            planes = self._modulation_planes(clean, low_res, generator)
+        planes = self._modulation_planes(clean, low_res, generator) if choices.modulation else list(one_hot(low_res))
+        if choices.spread and seen.affinity is not None:
+            planes = list(seen.affinity.spread(torch.stack(shares(planes))).cpu())
         label_map = largest_plane(self._at_image_size(planes, rgb, low_res.shape[0]))
         return Masks(
             label_map,

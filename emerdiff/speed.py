@@ -14,15 +14,8 @@ class Speed(Choice):
     """How much is computed."""
 
     EXACT = "exact"  # the paper's computation: nothing approximated, nothing computed twice
-    FAST = "fast"  # modulated denoising, approximated: one step, latents, few passes
-    INSTANT = "instant"  # no modulated denoising: clusters follow the UNet's own affinity of positions
-
-
-class Refinement(Choice):
-    """How clusters of the feature layer's coarse grid become fine masks."""
-
-    MODULATION = "modulation"  # by difference maps, as in the paper
-    AFFINITY = "affinity"  # by the affinity of positions in the UNet's finest layers
+    FAST = "fast"  # modulated denoising, approximated: one step, latents, few passes; and what instant does
+    INSTANT = "instant"  # no modulated denoising: clusters are spread by the affinity of positions in the UNet
 
 
 class AffinitySource(Choice):
@@ -43,8 +36,10 @@ class Differences(Choice):
 class Choices:
     """What is computed. A field of the same name in `EmerDiffConfig` overrides what the mode says."""
 
-    # One of Refinement.
-    refine: str
+    # Whether clusters become fine masks by the difference maps of modulated denoising; else they are masks as they are.
+    modulation: bool
+    # Whether masks, fine or not, are spread over the image by the affinity of positions in the UNet's finest layers.
+    spread: bool
     # Whether the clean latents are those that the UNet predicts at t_m, without the later timesteps.
     one_step: bool
     # One of Differences.
@@ -57,13 +52,33 @@ class Choices:
     guided_radius: float
 
 
-# What concerns modulated denoising does not matter where there is none.
+# Without modulated denoising, what concerns it does not matter.
 SPEEDS: dict[str, Choices] = {
-    Speed.EXACT: Choices("modulation", one_step=False, differences="images", one_side=False, passes=0, guided_radius=0),
+    Speed.EXACT: Choices(
+        modulation=True,
+        spread=False,
+        one_step=False,
+        differences="images",
+        one_side=False,
+        passes=0,
+        guided_radius=0.0,
+    ),
     Speed.FAST: Choices(
-        "modulation", one_step=True, differences="latents", one_side=True, passes=12, guided_radius=1.5
+        modulation=True,
+        spread=True,
+        one_step=True,
+        differences="latents",
+        one_side=True,
+        passes=12,
+        guided_radius=1.5,
     ),
     Speed.INSTANT: Choices(
-        "affinity", one_step=True, differences="latents", one_side=True, passes=12, guided_radius=1.5
+        modulation=False,
+        spread=True,
+        one_step=True,
+        differences="latents",
+        one_side=True,
+        passes=12,
+        guided_radius=1.5,
     ),
 }

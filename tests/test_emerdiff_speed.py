@@ -17,7 +17,8 @@ from emerdiff.frame import resized_planes
 from emerdiff.speed import SPEEDS, Choices, Speed
 
 OTHERS = {
-    "refine": "affinity",
+    "modulation": False,
+    "spread": True,
     "one_step": True,
     "differences": "latents",
     "one_side": True,
@@ -42,7 +43,7 @@ def test_every_mode_has_a_row():
 def test_exact_is_the_default_and_the_paper():
     config = EmerDiffConfig(model="some/model")
     assert config.speed == "exact"
-    assert config.choices == Choices("modulation", False, "images", False, 0, 0.0)
+    assert config.choices == Choices(True, False, False, "images", False, 0, 0.0)
 
 
 @pytest.mark.parametrize("speed", SPEEDS)
@@ -52,6 +53,8 @@ def test_each_choice_can_be_set_alone(speed):
     assert row == asdict(SPEEDS[speed])
     for name, other in OTHERS.items():
         assert asdict(EmerDiffConfig(model="some/model", speed=speed, **{name: other}).choices) == {**row, name: other}
+        back = EmerDiffConfig(model="some/model", speed=speed, **{name: row[name]}).choices
+        assert asdict(back) == row
     nothing = EmerDiffConfig(model="some/model", speed=speed, one_step=False, passes=0, guided_radius=0).choices
     assert (nothing.one_step, nothing.passes, nothing.guided_radius) == (False, 0, 0.0)
 
@@ -88,9 +91,11 @@ def test_what_each_mode_calls():
     assert batches() == [1, 1, 6, 7, 7]  # features; t_m without offsets, with ±λ for three; with the unmodulated pass
     assert batches(one_side=True) == [1, 1, 3, 4, 4]
     assert batches(one_step=True) == [1, 1, 6]
-    assert batches(speed="fast") == [1, 1, 3]
-    assert batches(speed="fast", passes=2) == [1, 1, 2]
+    assert batches(speed="fast") == [1, 1, 1, 3]  # features, affinity; then t_m as before
+    assert batches(speed="fast", passes=2) == [1, 1, 1, 2]
+    assert batches(speed="fast", spread=False) == [1, 1, 3]
     assert batches(speed="instant") == [1, 1]
+    assert batches(speed="instant", spread=False) == [1]
     assert batches(speed="instant", timestep_feature=101, feature_draws=5) == [5]
 
 
@@ -129,6 +134,12 @@ def test_the_affinity_is_not_in_the_file(tmp_path):
     masks = EmerDiff(tiny_backbone(), tiny_config(speed="instant")).segment(picture(), keep_affinity=True)
     masks.save(tmp_path / "masks.npz")
     assert Masks.load(tmp_path / "masks.npz").affinity is None and masks.affinity is not None
+
+
+def test_without_modulation_and_affinity_masks_are_the_naive_ones():
+    config = tiny_config(modulation=False)
+    segmenter = EmerDiff(tiny_backbone(), config)
+    assert np.array_equal(segmenter.segment(picture(50, 70)).label_map, segmenter.naive(picture(50, 70)).label_map)
 
 
 def test_the_table_imports_nothing_heavy():
