@@ -17,6 +17,7 @@ from emerdiff import Masks
 from fusion.formats.schema import INSTANCES, JOURNAL, RUN
 from fusion.models.segmenter import Segmenter
 from fusion.runs import folder as runs_folder
+from fusion.runs.journal import Journal
 from fusion.runs.relabel import relabelled
 from fusion.validate import validate
 from ground.images import limit_pixels
@@ -268,6 +269,14 @@ def test_a_folder_that_was_moved_is_relabelled_where_it_is(photos, output, tmp_p
     moved = Path(shutil.move(output, tmp_path / "moved"))
     assert emerseg("relabel", moved, "--labels", "dog, water", "-q") == 0
     assert contents(moved) == contents(fresh)
+
+
+def test_a_folder_that_was_moved_is_relabelled_even_if_a_kill_kept_run_json_as_it_was(photos, output, tmp_path):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    moved = Path(shutil.move(output, tmp_path / "far" / "away" / "out"))
+    Journal.open(moved)  # notes where the folder is now
+    assert emerseg("relabel", moved, "--labels", "dog, water", "-q") == 0
+    assert len(assert_consistent(moved).imgs) == 3
 
 
 # Finished

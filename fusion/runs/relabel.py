@@ -42,7 +42,12 @@ def earlier_files(journal: Journal) -> list[ImageFile]:
     ValueError as above.
     """
     here = os.path.abspath(journal.output)
-    known = {
-        located(image.source, here, journal.earlier_folder): image.name for image in read_run(journal.output).images
-    }
+    by_name = {name: source for source, name in journal.names.items()}
+    known: dict[str, str] = {}
+    for image in read_run(journal.output).images:
+        source = located(image.source, here, journal.earlier_folder)
+        if source not in journal.entries:
+            # After a move, a kill may have kept run.json from being written again, but not the journal.
+            source = by_name.get(image.name, source)
+        known[source] = image.name
     return name_outputs(map(Path, known), known)
