@@ -19,9 +19,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from emerdiff.attention import attention_layers
-from emerdiff.fetch import weights_variant
+from emerdiff.fetch import weights_files, weights_variant
 from emerdiff.schedule import NoiseSchedule, posterior_mean
 from ground.device import resolve_device, resolve_dtype
+from ground.weights import check_whole, loading, refuse_code
 
 logger = logging.getLogger(__name__)
 
@@ -79,25 +80,23 @@ class Backbone:
 
 
 def load_backbone(folder: Path, *, device: str = "auto", dtype: str = "auto") -> Backbone:
-    """Backbone from a Stable Diffusion folder of diffusers; `device` and `dtype` as in ground.device."""
+    """Backbone from a Stable Diffusion folder of diffusers; `device` and `dtype` as in ground.device.
+
+    ValueError, in one line, for a folder that names code to be run, and for a part that is damaged or not whole.
+    """
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
+    refuse_code(folder)
 
     # bfloat16 steps through the range of an image in 1/256: as large as the differences that masks are made of.
     vae_dtype = torch.float32 if torch_dtype == torch.bfloat16 else torch_dtype
 
     def model(cls: Any, part: str, dtype: torch.dtype) -> Any:
-        loaded = cls.from_pretrained(
-            folder,
-            subfolder=part,
-            torch_dtype=dtype,
-            use_safetensors=True,
-            variant=weights_variant(folder, part),
-        )
-        return loaded.to(torch_device).eval().requires_grad_(False)
+        return _load_part(cls, folder, part, dtype).to(torch_device).requires_grad_(False)
 
-    # Any scheduler's config will do: only its betas and its prediction type are read.
-    scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+    with loading(f"{folder / 'scheduler'}"):
+        # Any scheduler's config will do: only its betas and its prediction type are read.
+        scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
     backbone = Backbone(
         unet=model(UNet2DConditionModel, "unet", torch_dtype),
         # In channels_last two CPU cores decode a pair of images of `mini` in 0.7 of the time.
@@ -112,20 +111,39 @@ def load_backbone(folder: Path, *, device: str = "auto", dtype: str = "auto") ->
     return backbone
 
 
+def _load_part(cls: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
+    """A model of a Stable Diffusion folder, on the CPU, in eval mode; ValueError unless all its tensors are there."""
+    for file in weights_files(folder, part):
+        check_whole(file)
+    with loading(f"{folder / part}"):
+        model, info = cls.from_pretrained(
+            folder,
+            subfolder=part,
+            torch_dtype=dtype,
+            use_safetensors=True,
+            variant=weights_variant(folder, part),
+            ignore_mismatched_sizes=True,  # so that the tensors are named below
+            output_loading_info=True,
+        )
+    # In their place libraries leave random numbers, and warn; releases differ in what they tell of another shape.
+    mismatched = [found if isinstance(found, str) else found[0] for found in info["mismatched_keys"]]
+    random = sorted([*info["missing_keys"], *mismatched])
+    if random:
+        files = ", ".join(file.name for file in weights_files(folder, part))
+        raise ValueError(f"{folder / part} needs {len(random)} tensors that {files} lacks, such as {random[0]}")
+    return model.eval()
+
+
 @torch.no_grad()
 def _embed_empty_prompt(folder: Path) -> Tensor:
     """(1, tokens, C) float32, on the CPU; the text encoder serves this once and is dropped."""
     with _quiet_transformers():
-        tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
-        text_encoder = CLIPTextModel.from_pretrained(
-            folder,
-            subfolder="text_encoder",
-            use_safetensors=True,
-            variant=weights_variant(folder, "text_encoder"),
-        )
-    length = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
-    tokens = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    return text_encoder.float().eval()(tokens.input_ids).last_hidden_state
+        text_encoder = _load_part(CLIPTextModel, folder, "text_encoder", torch.float32)
+        with loading(f"{folder / 'tokenizer'}"):
+            tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
+            length = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
+            tokens = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            return text_encoder(tokens.input_ids).last_hidden_state
 
 
 @contextmanager

@@ -25,10 +25,19 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from ground.device import resolve_device, resolve_dtype
+from ground.weights import check_whole, loading, refuse_code
 from ovseg.config import MODEL_FORMS, OvsegConfig
 from ovseg.conv import VARIANT, averages_locations, dense_locations, location_hw
 from ovseg.dense import DENSE, dense_tokens
-from ovseg.fetch import CONFIG_FILE, WEIGHTS_FILE, builtin_folder, checked_folder, hub_files, own_text_tower
+from ovseg.fetch import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    builtin_folder,
+    checked_folder,
+    hub_files,
+    own_text_tower,
+    text_config,
+)
 
 TEXT_BATCH = 256  # prompts at once: 77 tokens each, some 100 MB for ViT-B
 
@@ -124,17 +133,20 @@ def load_backbone(config: OvsegConfig, *, device: str = "auto", dtype: str = "au
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
     weights = fetch_weights(config, download=False)
+    file, name, tokenizer_settings = Path(weights), config.model, {}
     if weights.startswith("local-dir:"):
-        name, settings = weights, own_text_tower(Path(weights.removeprefix("local-dir:")))
+        folder = Path(weights.removeprefix("local-dir:"))
+        refuse_code(folder)
+        file, name, settings = folder / WEIGHTS_FILE, weights, own_text_tower(folder)
+        if text_config(folder).get("hf_tokenizer_name"):
+            tokenizer_settings = {"trust_remote_code": False}
     else:
-        name, settings = config.model, _tag_settings(config, weights)
-    try:
+        settings = _tag_settings(config, weights)
+    check_whole(file)
+    with loading(f"the model of {file}"):
         model = open_clip.create_model(name, require_pretrained=True, **settings)
-        tokenizer = open_clip.get_tokenizer(name)
-    except Exception as error:
-        # Files that do not fit make open_clip, safetensors and tokenizers raise almost anything.
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"cannot load {config.model} from {weights}: {reason}") from error
+    with loading(f"the tokenizer of {weights.removeprefix('local-dir:')}"):
+        tokenizer = open_clip.get_tokenizer(name, **tokenizer_settings)
     preprocess = model.visual.preprocess_cfg
     backbone = Backbone(
         model=model.eval().requires_grad_(False),
