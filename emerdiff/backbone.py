@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from emerdiff.attention import attention_layers
 from emerdiff.fetch import weights_files, weights_variant
 from emerdiff.schedule import NoiseSchedule, posterior_mean
 from ground.device import resolve_device, resolve_dtype
+from ground.turns import Turns, in_turn, loaded_alone
 from ground.weights import check_whole, loading, refuse_code
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Backbone:
     vae: Any  # diffusers.AutoencoderKL, eval
     empty_prompt: Tensor  # (1, tokens, C): the text encoder's last hidden state for ""
     schedule: NoiseSchedule
+    turns: Turns = field(default_factory=Turns, repr=False)  # of the threads that use it
 
     def __post_init__(self) -> None:
         latent_channels, unet_channels = self.vae.config.latent_channels, self.unet.config.in_channels
@@ -59,16 +61,19 @@ class Backbone:
             raise ValueError(f"emerdiff.{field} is {name!r}, expected one of the layers {', '.join(layers)}")
         return layers[name]
 
+    @in_turn
     def encode(self, pixels: Tensor) -> Tensor:
         """z0, (1, C, H/8, W/8) float32: the mode of the VAE's posterior, scaled; pixels (1, 3, H, W) in −1..1."""
         latent = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist.mode().float()
         return (latent - (self.vae.config.shift_factor or 0.0)) * self.vae.config.scaling_factor
 
+    @in_turn
     def decode(self, latents: Tensor) -> Tensor:
         """RGB, (B, 3, H, W) float32 around 0..1, not clipped, so that values out of range count in differences too."""
         latents = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
         return self.vae.decode(latents.to(self.vae.dtype)).sample.float() / 2 + 0.5
 
+    @in_turn
     def predict(self, latents: Tensor, timestep: int) -> Tensor:
         """The UNet's output for (B, C, h, w) latents with the empty prompt: noise or v, float32, the same shape."""
         prompt = self.empty_prompt.expand(len(latents), -1, -1)
@@ -79,6 +84,7 @@ class Backbone:
         return posterior_mean(self.schedule, latents, self.predict(latents, timestep), timestep, previous)
 
 
+@loaded_alone()
 def load_backbone(folder: Path, *, device: str = "auto", dtype: str = "auto") -> Backbone:
     """Backbone from a Stable Diffusion folder of diffusers; `device` and `dtype` as in ground.device.
 

@@ -46,7 +46,7 @@ def read_features(
     timestep = config.timestep_feature
     with recorded_queries(backbone.layer(config.feature_layer, "feature_layer")) as queries:
         for _ in range(config.feature_draws):
-            noise = torch.randn(clean.shape, generator=generator).to(clean)
+            noise = torch.randn(clean.shape, generator=generator, dtype=torch.float32).to(clean)
             backbone.predict(add_noise(backbone.schedule, clean, noise, timestep), timestep)
     features = torch.cat(queries).float().mean(0).cpu().numpy()
     if not np.isfinite(features).all():

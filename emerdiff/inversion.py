@@ -44,7 +44,12 @@ def invert(
     """
 
     def noisy(timestep: int) -> Tensor:
-        return add_noise(backbone.schedule, clean, torch.randn(clean.shape, generator=generator).to(clean), timestep)
+        return add_noise(
+            backbone.schedule,
+            clean,
+            torch.randn(clean.shape, generator=generator, dtype=torch.float32).to(clean),
+            timestep,
+        )
 
     latent = noisy(timesteps[0])
     for timestep, previous in zip(timesteps, [*timesteps[1:], None], strict=True):

@@ -25,10 +25,13 @@ from emerdiff.schedule import timesteps_from
 from ground.images import ImageLike, as_rgb
 from ground.planes import largest_plane
 from ground.presets import read_section
+from ground.turns import in_turn
 
 
 class EmerDiff:
-    """Segments images with a loaded backbone; nothing is kept between calls.
+    """Segments images with a loaded backbone; nothing is kept between calls, and calls of several threads take turns.
+
+    It can be pickled, for a worker process; see `ground.turns.Turns` for workers that are forked.
 
     Raises ValueError if the config's layers or timesteps do not exist in the model.
     """
@@ -42,6 +45,7 @@ class EmerDiff:
         backbone.layer(config.feature_layer, "feature_layer")
         backbone.layer(config.modulation_layer, "modulation_layer")
         self.backbone = backbone
+        self.turns = backbone.turns
         self.config = config
 
     @classmethod
@@ -65,6 +69,7 @@ class EmerDiff:
         folder = fetch_weights(config, download=False)
         return cls(load_backbone(folder, device=device, dtype=dtype), config)
 
+    @in_turn
     @torch.inference_mode()
     def segment(self, image: ImageLike, *, seed: int = 0, keep_difference: bool = False) -> Masks:
         """Fine masks of a PIL.Image or (H, W, 3) uint8 RGB array, at its size; `seed` draws all the noise.
@@ -83,6 +88,7 @@ class EmerDiff:
         label_map = largest_plane(self._at_image_size(planes, rgb, low_res.shape[0]))
         return Masks(label_map, low_res, features, _stacked(planes, rgb.shape[:2]) if keep_difference else None)
 
+    @in_turn
     @torch.inference_mode()
     def naive(self, image: ImageLike, *, seed: int = 0) -> Masks:
         """The baseline: the clusters that `segment` finds with this seed, upsampled bilinearly, argmax."""

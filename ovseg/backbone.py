@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from ground.device import resolve_device, resolve_dtype
+from ground.turns import Turns, in_turn, loaded_alone
 from ground.weights import check_whole, loading, refuse_code
 from ovseg.config import MODEL_FORMS, OvsegConfig
 from ovseg.conv import VARIANT, averages_locations, dense_locations, location_hw
@@ -56,6 +57,7 @@ class Backbone:
     mean: tuple[float, float, float]  # of the RGB values in 0..1
     std: tuple[float, float, float]
     logit_scale: float  # factor on the cosines that the model was trained with
+    turns: Turns = field(default_factory=Turns, repr=False)  # of the threads that use it
 
     def __post_init__(self) -> None:
         visual = self.model.visual
@@ -90,6 +92,7 @@ class Backbone:
         height, width = self.model.visual.patch_size
         return height, width
 
+    @in_turn
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(N, C) float32 unit embeddings of N prompts; the tokenizer cuts those that are too long."""
         batches = [list(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
@@ -106,6 +109,7 @@ class Backbone:
         used = (tokens != self.model.text.config.pad_token_id).any(dim=0)
         return tokens[:, : int(used.nonzero().max()) + 1]
 
+    @in_turn
     def encode_patches(self, pixels: NDArray[np.float32], variant: str) -> NDArray[np.float32]:
         """(B, C, h, w) float32 unit embeddings of the patches of normalised `pixels` (B, 3, h patch, w patch).
 
@@ -124,6 +128,7 @@ class Backbone:
             return F.normalize(patches.float(), dim=1).contiguous().cpu().numpy()
 
 
+@loaded_alone()
 def load_backbone(config: OvsegConfig, *, device: str = "auto", dtype: str = "auto") -> Backbone:
     """Backbone of a config, from weights that are on this disk: nothing is downloaded.
 

@@ -25,6 +25,9 @@ from ovseg.windows import encode_windows
 class OpenVocabSegmenter:
     """Training-free open-vocabulary segmentation with dense CLIP embeddings (MaskCLIP, Zhou et al. 2022).
 
+    Nothing is kept between calls, and calls of several threads take turns. It can be pickled, for a worker process; see
+    `ground.turns.Turns` for workers that are forked.
+
     ValueError if the config's dense variant does not fit the backbone.
     """
 
