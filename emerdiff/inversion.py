@@ -44,12 +44,8 @@ def invert(
     """
 
     def noisy(timestep: int) -> Tensor:
-        return add_noise(
-            backbone.schedule,
-            clean,
-            torch.randn(clean.shape, generator=generator, dtype=torch.float32).to(clean),
-            timestep,
-        )
+        noise = torch.randn(clean.shape, generator=generator, dtype=torch.float32).to(clean)
+        return add_noise(backbone.schedule, clean, noise, timestep)
 
     latent = noisy(timesteps[0])
     for timestep, previous in zip(timesteps, [*timesteps[1:], None], strict=True):

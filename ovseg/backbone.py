@@ -94,12 +94,15 @@ class Backbone:
 
     @in_turn
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(N, C) float32 unit embeddings of N prompts; the tokenizer cuts those that are too long."""
+        """(N, C) float32 unit embeddings of N prompts; the tokenizer cuts those that are too long.
+
+        ValueError if they are not finite.
+        """
         batches = [list(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
         device = self.model.logit_scale.device
         with torch.inference_mode():
             encoded = [self.model.encode_text(self._tokens(batch).to(device)).float() for batch in batches]
-            return F.normalize(torch.cat(encoded), dim=-1).cpu().numpy()
+            return _finite(F.normalize(torch.cat(encoded), dim=-1), "text")
 
     def _tokens(self, texts: list[str]) -> Tensor:
         """(N, length) token ids; a Hugging Face tower masks the padding, so that most of it can be left out."""
@@ -113,7 +116,8 @@ class Backbone:
     def encode_patches(self, pixels: NDArray[np.float32], variant: str) -> NDArray[np.float32]:
         """(B, C, h, w) float32 unit embeddings of the patches of normalised `pixels` (B, 3, h patch, w patch).
 
-        `variant` is a name in dense.DENSE, conv.VARIANT for a convolutional tower; else ValueError.
+        `variant` is a name in dense.DENSE, conv.VARIANT for a convolutional tower; else ValueError, as for embeddings
+        that are not finite.
         """
         self.check_variant(variant)
         visual = self.model.visual
@@ -125,7 +129,15 @@ class Backbone:
                 grid_hw = tuple(side // patch for side, patch in zip(pixels.shape[2:], self.patch_hw, strict=True))
                 tokens = dense_tokens(visual, inputs, variant)  # B x (1 + h w) x C
                 patches = tokens[:, 1:].mT.unflatten(2, grid_hw)
-            return F.normalize(patches.float(), dim=1).contiguous().cpu().numpy()
+            return _finite(F.normalize(patches.float(), dim=1).contiguous(), "the image")
+
+
+def _finite(embeddings: Tensor, what: str) -> NDArray[np.float32]:
+    """The numbers of `embeddings`; ValueError if they are none, from weights that are damaged or a range too small."""
+    numbers = embeddings.cpu().numpy()
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"CLIP's embeddings of {what} are not finite: expected whole weights, or try dtype float32")
+    return numbers
 
 
 @loaded_alone()
