@@ -59,7 +59,7 @@ def layers():
 
 
 def done(name, regions, layers, file_name=None, first_id=1, size_hw=SIZE_HW):
-    record = ImageRecord(size_hw=list(size_hw), regions=regions, outlines=None, lost_holes=0, **layers)
+    record = ImageRecord(size_hw=list(size_hw), regions=regions, polygons=None, **layers)
     return ReportImage(name, f"{name}.png" if file_name is None else file_name, None, record, first_id)
 
 

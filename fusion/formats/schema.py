@@ -43,7 +43,8 @@ Margin = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 Name = Annotated[str, AfterValidator(_file_name)]
 SizeHW = Annotated[list[Side], Field(min_length=2, max_length=2)]
 BoxXYWH = Annotated[list[Pixels], Field(min_length=4, max_length=4)]
-# RLE with `size` and `counts`, or a list of polygons [x0, y0, x1, y1, …] in px.
+Polygon = list[int | float]  # [x0, y0, x1, y1, …] in px
+# RLE with `size` and `counts`, or a list of polygons.
 Shape = dict[str, Any] | list[Any]
 
 
@@ -139,20 +140,12 @@ class CocoDocument(Record):
     categories: list[Any]
 
 
-class Outline(Record):
-    """What takes the place of a region's RLE and area in a file of polygons, which fill its holes."""
-
-    segmentation: list[list[int]]
-    area: Pixels
-
-
 class ImageRecord(Record):
     """All that the files about all images say of one image: annotations/NAME.json."""
 
     size_hw: SizeHW
     regions: list[Region]
-    outlines: list[Outline] | None  # one per region, if polygons were asked for
-    lost_holes: Pixels  # holes that the outlines fill
+    polygons: list[list[Polygon]] | None  # in place of each region's RLE, if they were asked for
     thumbnail: str  # JPEG, base64
     overlay: str  # likewise, with the regions drawn
 

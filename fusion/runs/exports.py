@@ -6,7 +6,6 @@ All four are written together, in one pass over the records of the images: memor
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,7 +23,6 @@ from fusion.formats.schema import (
     Annotation,
     ImageEntry,
     ImageRecord,
-    Outline,
     Result,
 )
 from fusion.runs.job import Finished
@@ -32,15 +30,12 @@ from fusion.runs.outputs import output_file
 from ground.files import replacing
 from ovseg.labels import Label
 
-log = logging.getLogger(__name__)
-
 
 def write_exports(output: Path, finished: Sequence[Finished], labels: Sequence[Label]) -> None:
     """Write the four files, with the images in the order of `finished` and with the ids that the journal gave them."""
     done = [image for image in finished if image.entry.status == "done"]
     head = {"info": info(), "licenses": [], "images": [_image_entry(image) for image in done]}
     tail = {"categories": categories(labels)}
-    lost_holes: list[int] = []
     with ExitStack() as files:
         instances = _Document(files.enter_context(replacing(output / INSTANCES)), head, "annotations")
         panoptic = _Document(files.enter_context(replacing(output / PANOPTIC)), head, "annotations")
@@ -54,33 +49,22 @@ def write_exports(output: Path, finished: Sequence[Finished], labels: Sequence[L
             record = ImageRecord.from_bytes(output_file(output, "annotations", entry.name).read_bytes())
             annotations = with_ids(record.regions, entry.image_id, entry.first_id)
             for number, annotation in enumerate(annotations):
-                outline = record.outlines[number] if record.outlines is not None else None
-                instances.add(_outlined(annotation, outline))
+                shape = annotation.segmentation if record.polygons is None else record.polygons[number]
+                instances.add(annotation.model_copy(update={"segmentation": shape}))
                 results.add(_result(annotation))
             png = output_file(output, "panoptic", entry.name).name
             panoptic.add(panoptic_entry(entry.image_id, png, annotations))
             report.add(ReportImage(entry.name, image.file_name, None, record, entry.first_id))
-            lost_holes.append(record.lost_holes)
         instances.close(tail)
         panoptic.close(tail)
         results.close()
         report.close()
-    if any(lost_holes):
-        images = sum(count > 0 for count in lost_holes)
-        log.warning("polygons cannot hold holes: %d holes in %d images were filled", sum(lost_holes), images)
 
 
 def _image_entry(image: Finished) -> ImageEntry:
     # Every image that is done has a size.
     height, width = image.entry.size_hw or (0, 0)
     return ImageEntry(id=image.entry.image_id, file_name=image.file_name, height=height, width=width)
-
-
-def _outlined(annotation: Annotation, outline: Outline | None) -> Annotation:
-    """As it stands in instances.json: with polygons, if they were asked for."""
-    if outline is None:
-        return annotation
-    return annotation.model_copy(update={"segmentation": outline.segmentation, "area": outline.area})
 
 
 def _result(annotation: Annotation) -> Result:
