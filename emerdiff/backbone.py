@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from emerdiff.attention import attention_layers
-from emerdiff.fetch import weights_variant
+from emerdiff.fetch import weights_files, weights_variant
 from emerdiff.schedule import NoiseSchedule, posterior_mean
 from emerdiff.upsample import TransposedUpsample
 from ground.device import resolve_device, resolve_dtype
+from ground.turns import Turns, in_turn, loaded_alone
+from ground.weights import check_whole, loading, refuse_code
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class Backbone:
     vae: Any  # diffusers.AutoencoderKL, eval
     empty_prompt: Tensor  # (1, tokens, C): the text encoder's last hidden state for ""
     schedule: NoiseSchedule
+    turns: Turns = field(default_factory=Turns, repr=False)  # of the threads that use it
 
     def __post_init__(self) -> None:
         latent_channels, unet_channels = self.vae.config.latent_channels, self.unet.config.in_channels
@@ -60,16 +63,19 @@ class Backbone:
             raise ValueError(f"emerdiff.{field} is {name!r}, expected one of the layers {', '.join(layers)}")
         return layers[name]
 
+    @in_turn
     def encode(self, pixels: Tensor) -> Tensor:
         """z0, (1, C, H/8, W/8) float32: the mode of the VAE's posterior, scaled; pixels (1, 3, H, W) in −1..1."""
         latent = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist.mode().float()
         return (latent - (self.vae.config.shift_factor or 0.0)) * self.vae.config.scaling_factor
 
+    @in_turn
     def decode(self, latents: Tensor) -> Tensor:
         """RGB, (B, 3, H, W) float32 around 0..1, not clipped, so that values out of range count in differences too."""
         latents = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
         return self.vae.decode(latents.to(self.vae.dtype)).sample.float() / 2 + 0.5
 
+    @in_turn
     def predict(self, latents: Tensor, timestep: int) -> Tensor:
         """The UNet's output for (B, C, h, w) latents with the empty prompt: noise or v, float32, the same shape."""
         prompt = self.empty_prompt.expand(len(latents), -1, -1)
@@ -82,27 +88,26 @@ class Backbone:
         return posterior_mean(self.schedule, latents, self.predict(latents, timestep), timestep, previous)
 
 
+@loaded_alone()
 def load_backbone(folder: Path, *, device: str = "auto", dtype: str = "auto") -> Backbone:
-    """Backbone from a Stable Diffusion folder of diffusers; `device` and `dtype` as in ground.device."""
+    """Backbone from a Stable Diffusion folder of diffusers; `device` and `dtype` as in ground.device.
+
+    ValueError, in one line, for a folder that names code to be run, and for a part that is damaged or not whole.
+    """
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
+    refuse_code(folder)
 
     # bfloat16 steps through the range of an image in 1/256: as large as the differences that masks are made of.
     vae_dtype = torch.float32 if torch_dtype == torch.bfloat16 else torch_dtype
 
     def model(cls: Any, part: str, dtype: torch.dtype) -> Any:
-        loaded = cls.from_pretrained(
-            folder,
-            subfolder=part,
-            torch_dtype=dtype,
-            use_safetensors=True,
-            variant=weights_variant(folder, part),
-        )
-        lean = with_transposed_upsampling(loaded.to(torch_device).eval().requires_grad_(False))
+        lean = with_transposed_upsampling(_load_part(cls, folder, part, dtype).to(torch_device).requires_grad_(False))
         return lean.to(memory_format=torch.channels_last)
 
-    # Any scheduler's config will do: only its betas and its prediction type are read.
-    scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+    with loading(f"{folder / 'scheduler'}"):
+        # Any scheduler's config will do: only its betas and its prediction type are read.
+        scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
     backbone = Backbone(
         unet=model(UNet2DConditionModel, "unet", torch_dtype),
         vae=model(AutoencoderKL, "vae", vae_dtype),
@@ -132,20 +137,39 @@ def with_transposed_upsampling(model: nn.Module) -> nn.Module:
     return model
 
 
+def _load_part(cls: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
+    """A model of a Stable Diffusion folder, on the CPU, in eval mode; ValueError unless all its tensors are there."""
+    for file in weights_files(folder, part):
+        check_whole(file)
+    with loading(f"{folder / part}"):
+        model, info = cls.from_pretrained(
+            folder,
+            subfolder=part,
+            torch_dtype=dtype,
+            use_safetensors=True,
+            variant=weights_variant(folder, part),
+            ignore_mismatched_sizes=True,  # so that the tensors are named below
+            output_loading_info=True,
+        )
+    # In their place libraries leave random numbers, and warn; releases differ in what they tell of another shape.
+    mismatched = [found if isinstance(found, str) else found[0] for found in info["mismatched_keys"]]
+    random = sorted([*info["missing_keys"], *mismatched])
+    if random:
+        files = ", ".join(file.name for file in weights_files(folder, part))
+        raise ValueError(f"{folder / part} needs {len(random)} tensors that {files} lacks, such as {random[0]}")
+    return model.eval()
+
+
 @torch.no_grad()
 def _embed_empty_prompt(folder: Path) -> Tensor:
     """(1, tokens, C) float32, on the CPU; the text encoder serves this once and is dropped."""
     with _quiet_transformers():
-        tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
-        text_encoder = CLIPTextModel.from_pretrained(
-            folder,
-            subfolder="text_encoder",
-            use_safetensors=True,
-            variant=weights_variant(folder, "text_encoder"),
-        )
-    length = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
-    tokens = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    return text_encoder.float().eval()(tokens.input_ids).last_hidden_state
+        text_encoder = _load_part(CLIPTextModel, folder, "text_encoder", torch.float32)
+        with loading(f"{folder / 'tokenizer'}"):
+            tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
+            length = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
+            tokens = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            return text_encoder(tokens.input_ids).last_hidden_state
 
 
 @contextmanager

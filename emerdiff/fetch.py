@@ -5,10 +5,11 @@ Only safetensors are read: pickled weights can run code when they are loaded.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from emerdiff.config import EmerDiffConfig
-from ground.weights import builtin_folder, hub_folder
+from ground.weights import builtin_folder, hub_folder, loading
 
 _BUILTIN = Path(__file__).parent / "weights"
 
@@ -69,6 +70,21 @@ def weights_variant(folder: Path, part: str) -> str | None:
     """What to ask diffusers for: "fp16" if the part's weights are there under that name alone, else None."""
     plain, fp16 = _weights_files(folder, part)
     return "fp16" if fp16 and not plain else None
+
+
+def weights_files(folder: Path, part: str) -> list[Path]:
+    """The files that hold a part's weights, under the name that `weights_variant` tells.
+
+    ValueError if an index of such files names others: libraries would unpickle them.
+    """
+    plain, fp16 = _weights_files(folder, part)
+    files = sorted(plain or fp16)
+    for index in (folder / part).glob("*.safetensors.index.json"):
+        with loading(str(index)):
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if others := sorted(named - {file.name for file in [*plain, *fp16]}):
+            raise ValueError(f"{index} names {others[0]!r}, expected .safetensors files beside it")
+    return files
 
 
 def _checked(folder: Path) -> Path:

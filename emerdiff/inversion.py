@@ -35,7 +35,7 @@ def inverted(
     """Yields the steps of z0 = `clean`, (1, C, h, w), along falling `timesteps`; every x_t has its own noise."""
 
     def noisy(timestep: int) -> Tensor:
-        noise = sent_to(torch.randn(clean.shape, generator=generator), clean)
+        noise = sent_to(torch.randn(clean.shape, generator=generator, dtype=torch.float32), clean)
         return add_noise(schedule, clean, noise, timestep)
 
     latent = noisy(timesteps[0])

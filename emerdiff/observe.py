@@ -62,7 +62,7 @@ def _means(
     generator: torch.Generator,
 ) -> list[Tensor]:
     """What each module gives for z0 at this timestep: float32, without a batch, the mean over independent noises."""
-    draws = [torch.randn(clean.shape, generator=generator) for _ in range(config.feature_draws)]
+    draws = [torch.randn(clean.shape, generator=generator, dtype=torch.float32) for _ in range(config.feature_draws)]
     noise = sent_to(torch.cat(draws), clean)
 
     def sums(part: slice) -> list[Tensor]:

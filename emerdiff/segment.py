@@ -27,10 +27,13 @@ from emerdiff.schedule import timesteps_from
 from ground.images import ImageLike, as_rgb
 from ground.planes import largest_plane
 from ground.presets import read_section
+from ground.turns import in_turn
 
 
 class EmerDiff:
-    """Segments images with a loaded backbone; nothing is kept between calls.
+    """Segments images with a loaded backbone; nothing is kept between calls, and calls of several threads take turns.
+
+    It can be pickled, for a worker process; see `ground.turns.Turns` for workers that are forked.
 
     Raises ValueError if the config's layers or timesteps do not exist in the model.
     """
@@ -46,6 +49,7 @@ class EmerDiff:
         backbone.layer(config.modulation_layer, "modulation_layer")
         affinity_modules(backbone.unet, config.affinity)
         self.backbone = backbone
+        self.turns = backbone.turns
         self.config = config
 
     @classmethod
@@ -69,6 +73,7 @@ class EmerDiff:
         folder = fetch_weights(config, download=False)
         return cls(load_backbone(folder, device=device, dtype=dtype), config)
 
+    @in_turn
     @torch.inference_mode()
     def segment(
         self, image: ImageLike, *, seed: int = 0, keep_difference: bool = False, keep_affinity: bool = False
@@ -97,6 +102,7 @@ class EmerDiff:
             affinity=seen.affinity if keep_affinity else None,
         )
 
+    @in_turn
     @torch.inference_mode()
     def naive(self, image: ImageLike, *, seed: int = 0) -> Masks:
         """The baseline: the clusters that `segment` finds with this seed, upsampled bilinearly, argmax."""

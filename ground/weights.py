@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
 _MARK_BYTES = 2**20  # at the end of a weights file
 _ANSWER_SECONDS = 10  # within which the hub must answer the first question
+# Keys of configs by which a model's folder names code, or lets libraries run it.
+_CODE_KEYS = ("auto_map", "custom_pipeline", "custom_pipelines", "trust_remote_code", "allow_all_kernels")
+_LFS_POINTER = b"version https://git-lfs"
+_REASON_CHARACTERS = 300  # of a library's message: it may list a thousand tensors
 
 
 class WeightsMissing(FileNotFoundError):  # noqa: N818 (it says what is the case)
@@ -103,3 +110,71 @@ def file_marks(files: Sequence[Path]) -> list[str]:
             stream.seek(max(0, size - _MARK_BYTES))
             marks.append(f"{size}:{hashlib.sha256(stream.read()).hexdigest()}")
     return marks
+
+
+def refuse_code(folder: Path) -> None:
+    """ValueError if a config in a model's folder, or in a folder of it, names code to be run: models are data alone.
+
+    Libraries would offer to run it, or do. They take other configs than `config.json` too, such as `config.4.0.json`.
+    """
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
+        if "config" not in path.name and path.name != "model_index.json":
+            continue
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ValueError(f"{path} cannot be read as JSON: {one_line(error)}") from None
+        if not isinstance(config, dict):
+            raise ValueError(f"{path} holds {type(config).__name__}, expected an object of JSON")
+        if key := next(_code_keys(config), None):
+            raise ValueError(f"{path} has the key {key!r}, by which a model runs code of its own: refused as unsafe")
+
+
+def _code_keys(value: Any) -> Iterator[str]:
+    """The keys in plain data of JSON that name code."""
+    if isinstance(value, list):
+        for part in value:
+            yield from _code_keys(part)
+    if isinstance(value, dict):
+        for key, part in value.items():
+            # Diffusers' name of a class is a list where a file defines the class; one of attention, such as "org/name",
+            # is a repository of compiled code.
+            is_file = key == "_class_name" and isinstance(part, list)
+            is_repository = key.endswith("_implementation") and "/" in str(part)
+            if is_file or is_repository or (key in _CODE_KEYS and part):
+                yield key
+            yield from _code_keys(part)
+
+
+def check_whole(file: Path) -> None:
+    """ValueError if a .safetensors file is cut, or something else: its head tells how long it must be."""
+    from safetensors import safe_open
+
+    with file.open("rb") as stream:
+        if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise ValueError(f"{file} is a pointer of Git LFS, expected the weights: `git lfs pull` fetches them")
+    try:
+        with safe_open(file, framework="numpy"):
+            pass
+    except Exception as error:  # safetensors' own, which is a plain Exception
+        raise ValueError(f"{file} is cut off, damaged or no safetensors file: {one_line(error)}") from None
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Whatever is raised within becomes a ValueError of one line about `what`.
+
+    Files that do not fit make the libraries raise almost anything.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{what} cannot be loaded: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """A library's message on one line that is not too long; with the error's name where the message is a mere key."""
+    text = " ".join(str(error).split())
+    if len(text) > _REASON_CHARACTERS:
+        text = f"{text[:_REASON_CHARACTERS]} …"
+    return f"{type(error).__name__} {text}".strip() if isinstance(error, KeyError) or not text else text

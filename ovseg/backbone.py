@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,20 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from ground.device import resolve_device, resolve_dtype
+from ground.turns import Turns, in_turn, loaded_alone
+from ground.weights import check_whole, loading, refuse_code
 from ovseg.config import MODEL_FORMS, OvsegConfig
 from ovseg.conv import VARIANT, averages_locations, dense_locations, location_hw
 from ovseg.dense import DENSE, dense_tokens
-from ovseg.fetch import CONFIG_FILE, WEIGHTS_FILE, builtin_folder, checked_folder, hub_files, own_text_tower
+from ovseg.fetch import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    builtin_folder,
+    checked_folder,
+    hub_files,
+    own_text_tower,
+    text_config,
+)
 
 TEXT_BATCH = 256  # prompts at once: 77 tokens each, some 100 MB for ViT-B
 
@@ -47,6 +57,7 @@ class Backbone:
     mean: tuple[float, float, float]  # of the RGB values in 0..1
     std: tuple[float, float, float]
     logit_scale: float  # factor on the cosines that the model was trained with
+    turns: Turns = field(default_factory=Turns, repr=False)  # of the threads that use it
 
     def __post_init__(self) -> None:
         visual = self.model.visual
@@ -81,13 +92,17 @@ class Backbone:
         height, width = self.model.visual.patch_size
         return height, width
 
+    @in_turn
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(N, C) float32 unit embeddings of N prompts; the tokenizer cuts those that are too long."""
+        """(N, C) float32 unit embeddings of N prompts; the tokenizer cuts those that are too long.
+
+        ValueError if they are not finite.
+        """
         batches = [list(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
         device = self.model.logit_scale.device
         with torch.inference_mode():
             encoded = [self.model.encode_text(self._tokens(batch).to(device)).float() for batch in batches]
-            return F.normalize(torch.cat(encoded), dim=-1).cpu().numpy()
+            return _finite(F.normalize(torch.cat(encoded), dim=-1), "text")
 
     def _tokens(self, texts: list[str]) -> Tensor:
         """(N, length) token ids; a Hugging Face tower masks the padding, so that most of it can be left out."""
@@ -97,10 +112,12 @@ class Backbone:
         used = (tokens != self.model.text.config.pad_token_id).any(dim=0)
         return tokens[:, : int(used.nonzero().max()) + 1]
 
+    @in_turn
     def encode_patches(self, pixels: NDArray[np.float32], variant: str) -> NDArray[np.float32]:
         """(B, C, h, w) float32 unit embeddings of the patches of normalised `pixels` (B, 3, h patch, w patch).
 
-        `variant` is a name in dense.DENSE, conv.VARIANT for a convolutional tower; else ValueError.
+        `variant` is a name in dense.DENSE, conv.VARIANT for a convolutional tower; else ValueError, as for embeddings
+        that are not finite.
         """
         self.check_variant(variant)
         visual = self.model.visual
@@ -112,9 +129,18 @@ class Backbone:
                 grid_hw = tuple(side // patch for side, patch in zip(pixels.shape[2:], self.patch_hw, strict=True))
                 tokens = dense_tokens(visual, inputs, variant)  # B x (1 + h w) x C
                 patches = tokens[:, 1:].mT.unflatten(2, grid_hw)
-            return F.normalize(patches.float(), dim=1).contiguous().cpu().numpy()
+            return _finite(F.normalize(patches.float(), dim=1).contiguous(), "the image")
 
 
+def _finite(embeddings: Tensor, what: str) -> NDArray[np.float32]:
+    """The numbers of `embeddings`; ValueError if they are none, from weights that are damaged or a range too small."""
+    numbers = embeddings.cpu().numpy()
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"CLIP's embeddings of {what} are not finite: expected whole weights, or try dtype float32")
+    return numbers
+
+
+@loaded_alone()
 def load_backbone(config: OvsegConfig, *, device: str = "auto", dtype: str = "auto") -> Backbone:
     """Backbone of a config, from weights that are on this disk: nothing is downloaded.
 
@@ -124,17 +150,20 @@ def load_backbone(config: OvsegConfig, *, device: str = "auto", dtype: str = "au
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
     weights = fetch_weights(config, download=False)
+    file, name, tokenizer_settings = Path(weights), config.model, {}
     if weights.startswith("local-dir:"):
-        name, settings = weights, own_text_tower(Path(weights.removeprefix("local-dir:")))
+        folder = Path(weights.removeprefix("local-dir:"))
+        refuse_code(folder)
+        file, name, settings = folder / WEIGHTS_FILE, weights, own_text_tower(folder)
+        if text_config(folder).get("hf_tokenizer_name"):
+            tokenizer_settings = {"trust_remote_code": False}
     else:
-        name, settings = config.model, _tag_settings(config, weights)
-    try:
+        settings = _tag_settings(config, weights)
+    check_whole(file)
+    with loading(f"the model of {file}"):
         model = open_clip.create_model(name, require_pretrained=True, **settings)
-        tokenizer = open_clip.get_tokenizer(name)
-    except Exception as error:
-        # Files that do not fit make open_clip, safetensors and tokenizers raise almost anything.
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"cannot load {config.model} from {weights}: {reason}") from error
+    with loading(f"the tokenizer of {weights.removeprefix('local-dir:')}"):
+        tokenizer = open_clip.get_tokenizer(name, **tokenizer_settings)
     preprocess = model.visual.preprocess_cfg
     backbone = Backbone(
         model=model.eval().requires_grad_(False),

@@ -12,12 +12,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ovseg.labels import Label
+from ground.arrays import check_array, check_indices
+from ovseg.labels import Label, as_labels
 
 
 @dataclass(frozen=True, eq=False)
 class CoarseMap:
-    """Where the labels are, as dense CLIP sees it: L labels, (h, w) patches, C channels, (H, W) pixels."""
+    """Where the labels are, as dense CLIP sees it: L labels, (h, w) patches, C channels, (H, W) pixels.
+
+    Plain text stands for labels, too. ValueError for shapes, dtypes, indices or labels that do not fit, and for numbers
+    that are not finite.
+    """
 
     labels: tuple[Label, ...]  # as given, background labels last
     label_map: NDArray[np.int32]  # (H, W) index into labels: argmax of the upsampled logits
@@ -27,6 +32,11 @@ class CoarseMap:
     background: tuple[Label, ...] = ()  # the labels (a subset) whose pixels become "other"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", as_labels(self.labels))
+        object.__setattr__(self, "background", as_labels(self.background) if self.background else ())
+        check_indices("CoarseMap.label_map", self.label_map, 2, len(self.labels))
+        for name, ndim in (("logits", 3), ("embeddings", 3), ("text_embeddings", 2)):
+            check_array(f"CoarseMap.{name}", getattr(self, name), np.float32, ndim)
         shapes = (len(self.labels), self.logits.shape, self.embeddings.shape, self.text_embeddings.shape)
         count, (_, *grid_hw), (channels, *_), _ = shapes
         if shapes != (count, (count, *grid_hw), (channels, *grid_hw), (count, channels)):

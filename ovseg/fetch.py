@@ -48,6 +48,10 @@ def checked_folder(folder: Path) -> Path:
     missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"model folder {folder} lacks {', '.join(missing)}")
+    timm_name = str(_tower_config(folder, "vision_cfg").get("timm_model_name", ""))
+    if ":" in timm_name:
+        # timm would read it from the hub, or from another folder.
+        raise ValueError(f"{folder} has the image tower {timm_name}, expected an architecture of timm by its bare name")
     elsewhere = text_config(folder).get("hf_model_name")
     if elsewhere and not (folder / TEXT_TOWER_FILE).is_file():
         # open_clip would look for it on the hub.
@@ -59,9 +63,13 @@ def checked_folder(folder: Path) -> Path:
 
 def text_config(folder: Path) -> dict[str, Any]:
     """The text tower's settings in an open_clip local-dir; ValueError if there are none."""
+    return _tower_config(folder, "text_cfg")
+
+
+def _tower_config(folder: Path, tower: str) -> dict[str, Any]:
     try:
-        return dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"])
-    except (ValueError, KeyError, TypeError) as error:
+        return dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["model_cfg"][tower])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / CONFIG_FILE} is no open_clip config: {error!r}") from None
 
 

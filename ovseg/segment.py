@@ -25,6 +25,9 @@ from ovseg.windows import encode_windows
 class OpenVocabSegmenter:
     """Training-free open-vocabulary segmentation with dense CLIP embeddings (MaskCLIP, Zhou et al. 2022).
 
+    Nothing is kept between calls, and calls of several threads take turns. It can be pickled, for a worker process; see
+    `ground.turns.Turns` for workers that are forked.
+
     ValueError if the config's dense variant does not fit the backbone.
     """
 
@@ -76,8 +79,6 @@ class OpenVocabSegmenter:
         rgb = as_rgb(image)
         if text_embeddings is None:
             text_embeddings = embed_labels(wanted, self.config.templates, self.backbone.encode_text)
-        elif len(text_embeddings) != len(wanted):
-            raise ValueError(f"text_embeddings has {len(text_embeddings)} rows, expected {len(wanted)}, one per label")
 
         size_hw = (rgb.shape[0], rgb.shape[1])
         patch_hw = self.backbone.patch_hw
@@ -88,6 +89,8 @@ class OpenVocabSegmenter:
         window = self.config.window or max(pixels_hw)
         stride = self.config.stride or max(1, window // 2)
         embeddings = encode_windows(encode, pixels, patch_hw, window, stride)  # C x h x w
+        if text_embeddings.shape != (expected := (len(wanted), len(embeddings))):
+            raise ValueError(f"text_embeddings is {text_embeddings.shape}, expected {expected}: a row per label")
         scale = self.config.logit_scale or self.backbone.logit_scale
         logits = scale * np.tensordot(text_embeddings, embeddings, axes=1)  # L x h x w
         return CoarseMap(

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import json
 import shutil
 
 import huggingface_hub
 import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from tiny_emerdiff import save_folder, tiny_config
 
 from emerdiff import EmerDiff, fetch_weights
@@ -107,3 +111,102 @@ def test_the_cache_is_used_without_network(cache, folder):
     (snapshot / "vae/diffusion_pytorch_model.safetensors").unlink()  # an interrupted download
     with pytest.raises(WeightsMissing, match=r"vae/diffusion_pytorch_model\.safetensors is missing"):
         fetch_weights(hub_config(), download=False)
+
+
+PARTS = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
+
+
+def without_a_tensor(file):
+    tensors = load_file(file)
+    del tensors[max(tensors)]
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def with_another_shape(file):
+    tensors = load_file(file)
+    tensors[max(tensors)] = torch.zeros(7)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+WEIGHTS_DAMAGES = {
+    "cut": (lambda file: file.write_bytes(file.read_bytes()[:-1]), "{part}/{file} is cut off, damaged or no"),
+    "empty": (lambda file: file.write_bytes(b""), "{part}/{file} is cut off, damaged or no"),
+    "pointer": (
+        lambda file: file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
+        "{part}/{file} is a pointer of Git LFS, expected the weights",
+    ),
+    "lacking": (without_a_tensor, "{part} needs 1 tensors that {file} lacks, such as (text_model.)?{tensor}"),
+    "other shape": (with_another_shape, "{part} .*{tensor}"),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("damage", WEIGHTS_DAMAGES)
+def test_weights_that_are_not_whole_are_one_line_with_part_and_file(folder, tmp_path, part, damage):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    file = copy / part / PARTS[part]
+    tensor = max(load_file(file)).removeprefix("text_model.")
+    change, message = WEIGHTS_DAMAGES[damage]
+    change(file)
+    with pytest.raises(ValueError, match=message.format(part=part, file=file.name, tensor=tensor)) as caught:
+        EmerDiff.from_config(tiny_config(model=str(copy)), device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tokenizer/tokenizer.json", "scheduler/scheduler_config.json", "unet/config.json", "text_encoder/config.json"],
+)
+@pytest.mark.parametrize("content", ["[]", "", "{", "[" * 100_000])
+def test_configs_that_are_none_are_one_line_with_their_part(folder, tmp_path, name, content):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / name).write_text(content)
+    with pytest.raises(ValueError, match=name.split("/")[0]) as caught:
+        EmerDiff.from_config(tiny_config(model=str(copy)), device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_tokenizer_is_named(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "tokenizer/tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"copy/tokenizer cannot be loaded: "):
+        EmerDiff.from_config(tiny_config(model=str(copy)), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("unet/config.json", "_class_name", ["own", "Own"]),
+        ("vae/config.json", "auto_map", {"AutoModel": "own.Own"}),
+        ("text_encoder/config.json", "auto_map", {"AutoConfig": "own.Own"}),
+        ("tokenizer/tokenizer_config.json", "auto_map", {"AutoTokenizer": ["own.Own", None]}),
+        ("scheduler/scheduler_config.json", "_class_name", ["own", "Own"]),
+        ("model_index.json", "_class_name", ["pipeline", "Own"]),
+        ("model_index.json", "custom_pipeline", "own"),
+    ],
+)
+def test_a_folder_that_names_code_is_refused(folder, tmp_path, name, key, value):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    settings = json.loads((copy / name).read_text()) | {key: value}
+    (copy / name).write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=f"{name} has the key '{key}', by which a model runs code of its own"):
+        EmerDiff.from_config(tiny_config(model=str(copy)), device="cpu")
+
+
+def test_shards_load_and_an_index_that_names_a_pickle_is_refused(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    unet = UNet2DConditionModel.from_pretrained(copy / "unet")
+    (copy / "unet/diffusion_pytorch_model.safetensors").unlink()
+    unet.save_pretrained(copy / "unet", max_shard_size="200KB")
+    assert len(list((copy / "unet").glob("*-of-*.safetensors"))) > 1
+    EmerDiff.from_config(tiny_config(model=str(copy)), device="cpu")
+    index = copy / "unet/diffusion_pytorch_model.safetensors.index.json"
+    files = json.loads(index.read_text())
+    files["weight_map"]["conv_in.bias"] = "other.bin"
+    index.write_text(json.dumps(files))
+    with pytest.raises(ValueError, match=r"index\.json names 'other\.bin', expected \.safetensors files beside it"):
+        EmerDiff.from_config(tiny_config(model=str(copy)), device="cpu")

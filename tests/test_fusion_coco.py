@@ -102,6 +102,22 @@ def test_the_document_around_the_annotations():
     assert document["categories"][1]["color"] == [1, 2, 3]
 
 
+def test_an_annotation_is_no_prediction():
+    """Evaluators take what has a score for one: it stands in the evidence alone."""
+    (annotation,) = segmentation_of(np.ones((2, 2), np.int32)).to_coco()["annotations"]
+    assert sorted(annotation) == [
+        "area",
+        "bbox",
+        "category_id",
+        "evidence",
+        "id",
+        "image_id",
+        "iscrowd",
+        "segmentation",
+    ]
+    assert sorted(annotation["evidence"]) == ["margin", "mask_ids", "runner_up", "score", "share"]
+
+
 def test_nothing_found_is_a_valid_document():
     document = segmentation_of(np.zeros((2, 3), np.int32)).to_coco()
     assert document["annotations"] == []

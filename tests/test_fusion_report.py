@@ -64,8 +64,7 @@ def done(name, regions, layers, file_name=None, first_id=1, size_hw=SIZE_HW):
         pixels="0" * 64,
         overlay_pixels="0" * 64,
         regions=regions,
-        outlines=None,
-        lost_holes=0,
+        polygons=None,
         **layers,
     )
     return ReportImage(name, f"{name}.png" if file_name is None else file_name, None, record, first_id)

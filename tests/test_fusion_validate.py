@@ -27,6 +27,7 @@ from fusion.runs.inputs import name_outputs
 from fusion.runs.jobs import segment_job, segmenting
 from fusion.runs.journal import Journal
 from fusion.runs.spec import RunSpec
+from fusion.step.choices import SegmentationStyle
 from fusion.step.config import FusionConfig
 from fusion.validate import Fault, validate
 from fusion.validate.evidence import evidence_faults, region_faults
@@ -102,9 +103,8 @@ def make(
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    """Valid folders, not to be changed: "rle" and "polygon"."""
-    kinds = ("rle", "polygon")
-    return {kind: make(tmp_path_factory.mktemp(kind), segmentation=kind) for kind in kinds}
+    """Valid folders, not to be changed, by the style of their segmentations."""
+    return {kind: make(tmp_path_factory.mktemp(kind), segmentation=kind) for kind in SegmentationStyle.values()}
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def folder(good, tmp_path):
 # Valid folders
 
 
-@pytest.mark.parametrize("kind", ["rle", "polygon"])
+@pytest.mark.parametrize("kind", SegmentationStyle.values())
 def test_what_the_writers_make_is_valid(good, kind):
     assert list(validate(good[kind])) == []
     instances = json.loads((good[kind] / INSTANCES).read_text())
@@ -125,11 +125,14 @@ def test_what_the_writers_make_is_valid(good, kind):
     assert {a["evidence"]["runner_up"] for a in instances["annotations"]} > {None}
 
 
-def test_holes_are_in_the_polygons(good):
-    areas = {
-        kind: [a["area"] for a in json.loads((good[kind] / INSTANCES).read_text())["annotations"]] for kind in good
-    }
-    assert sum(areas["polygon"]) > sum(areas["rle"])
+def test_all_styles_say_the_same_of_every_region(good):
+    kept = ("id", "category_id", "area", "bbox", "evidence")
+    found = [
+        [[annotation[key] for key in kept] for annotation in load(good[kind] / INSTANCES)["annotations"]]
+        for kind in good
+    ]
+    assert found[0] == found[1] == found[2]
+    assert len({(good[kind] / RESULTS).read_bytes() for kind in good}) == 1
 
 
 def test_what_file_managers_leave_is_no_fault(folder):
@@ -555,16 +558,14 @@ FOLDER_DAMAGES = {
 
 
 def hole(folder):
-    """The annotation with a hole: its polygons hold more than its mask."""
-    pairs = zip(load(folder / INSTANCES)["annotations"], load(folder / RESULTS), strict=True)
-    return next(place for place, (annotation, result) in enumerate(pairs) if annotation["area"] > result["area"])
+    """The annotation with a hole: its polygon takes the most values."""
+    shapes = [annotation["segmentation"] for annotation in load(folder / INSTANCES)["annotations"]]
+    return max(range(len(shapes)), key=lambda place: len(shapes[place][0]))
 
 
-def open_hole(folder):
-    """The polygon with a way into the hole around x 4 … 8, y 3 … 6."""
-    polygon = [0, 0, 12, 0, 12, 3, 16, 3, 16, 6, 12, 6, 12, 9, 0, 9, 0, 6, 8, 6, 8, 3, 4, 3, 4, 6, 0, 6]
-    change(folder, INSTANCES, f"annotations.{hole(folder)}.segmentation", [polygon])
-    change(folder, INSTANCES, f"annotations.{hole(folder)}.area", lambda area: area - 12)
+def without_hole(folder):
+    """Its outline alone: the whole of x 0 … 12, y 0 … 9 but for what is not there on the left."""
+    change(folder, INSTANCES, f"annotations.{hole(folder)}.segmentation", [[0, 0, 12, 0, 12, 9, 0, 9]])
 
 
 def other_masks_of_one_image(folder):
@@ -595,9 +596,9 @@ def rle_of_first(folder):
 
 # the same to polygons, as functions of the folder
 POLYGON_DAMAGES = {
-    "hole open": (open_hole, "its polygons are not its mask in results.json with holes filled"),
-    "area of the mask": (
-        lambda folder: change(folder, INSTANCES, f"annotations.{hole(folder)}.area", lambda area: area - 12),
+    "hole filled": (without_hole, "its polygons are not its mask in results.json"),
+    "area": (
+        lambda folder: change(folder, INSTANCES, f"annotations.{hole(folder)}.area", lambda area: area + 12),
         r"area is \d+, expected \d+, the px of the decoded mask",
     ),
     "corner moved": (lambda folder: change(folder, INSTANCES, f"{B}.0.0", 1), "polygons are not its mask|area is"),
@@ -606,7 +607,7 @@ POLYGON_DAMAGES = {
     "two corners": (lambda folder: change(folder, INSTANCES, f"{B}.0", [0, 0, 1, 1]), "three corners or more"),
     "no polygon": (lambda folder: change(folder, INSTANCES, B, []), "an empty list, expected a polygon"),
     "polygon a text": (lambda folder: change(folder, INSTANCES, B, ["0, 0"]), "polygon is '0, 0', expected x, y"),
-    "rle among polygons": (rle_of_first, "annotation 1 is no polygon"),
+    "rle among polygons": (rle_of_first, "annotation 1 is no polygon(-centers)?, which run.json says"),
 }
 
 
@@ -631,9 +632,17 @@ def test_files_that_disagree_are_found_and_named(folder, kind):
     assert found(folder, path, pattern), list(validate(folder))
 
 
+def test_polygons_of_the_other_style_are_found_and_named(good, tmp_path):
+    for kind in ("polygon", "polygon-centers"):
+        folder = shutil.copytree(good[kind], tmp_path / kind)
+        change(folder, RUN, "segmentation", "polygon" if kind == "polygon-centers" else "polygon-centers")
+        assert found(folder, INSTANCES, "its polygons are not its mask in results.json"), list(validate(folder))
+
+
+@pytest.mark.parametrize("style", ["polygon", "polygon-centers"])
 @pytest.mark.parametrize("kind", POLYGON_DAMAGES)
-def test_damage_to_polygons_is_found_and_named(good, tmp_path, kind):
-    folder = shutil.copytree(good["polygon"], tmp_path / "copy")
+def test_damage_to_polygons_is_found_and_named(good, tmp_path, kind, style):
+    folder = shutil.copytree(good[style], tmp_path / "copy")
     damage, pattern = POLYGON_DAMAGES[kind]
     damage(folder)
     assert found(folder, INSTANCES, pattern), list(validate(folder))
@@ -665,7 +674,7 @@ def facts_of(rows, mask_ids=None):
         }
         for place, letter in enumerate(letters)
     ]
-    return ImageFacts("x", owners.shape, annotations, None, None), owners
+    return ImageFacts("x", owners.shape, annotations, None, None, centers=False), owners
 
 
 CATEGORIES = [
@@ -733,7 +742,7 @@ def nodes(content, place=""):
         yield from nodes(child, f"{place}{key}.")
 
 
-@pytest.fixture(scope="module", params=["rle", "polygon"])
+@pytest.fixture(scope="module", params=SegmentationStyle.values())
 def scratch(good, tmp_path_factory, request):
     """A copy to be damaged and repaired many times."""
     return shutil.copytree(good[request.param], tmp_path_factory.mktemp("scratch") / "out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ground.weights import WeightsMissing, builtin_folder, file_marks, hub_folder
+from ground.weights import WeightsMissing, builtin_folder, file_marks, hub_folder, one_line, refuse_code
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FACTS = {"size_mb": 7, "license": "MIT", "revision": COMMIT}
@@ -83,3 +83,28 @@ def test_marks_change_with_size_and_end(tmp_path):
         marks.add(file_marks([path])[0])
     assert len(marks) == 6
     assert file_marks([path, path]) == file_marks([path]) * 2
+
+
+@pytest.mark.parametrize(
+    "config", ['{"auto_map": {}}', '{"_attn_implementation": "sdpa"}', '{"_class_name": "Own"}', "{}"]
+)
+def test_configs_that_name_no_code_are_taken(tmp_path, config):
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "vocab.json").write_text('{"auto_map": 5}')  # a token
+    refuse_code(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["config.json", "unet/config.json"])
+@pytest.mark.parametrize("config", ['{"a": [{"auto_map": {"AutoModel": "own.Own"}}]}', '{"trust_remote_code": true}'])
+def test_configs_that_name_code_are_refused_however_deep_the_key(tmp_path, where, config):
+    (tmp_path / "unet").mkdir()
+    (tmp_path / where).write_text(config)
+    with pytest.raises(ValueError, match=f"{where} has the key '(auto_map|trust_remote_code)'"):
+        refuse_code(tmp_path)
+
+
+def test_messages_of_libraries_become_one_line():
+    assert one_line(ValueError("first\n\tsecond")) == "first second"
+    assert one_line(KeyError("model")) == "KeyError 'model'"
+    assert one_line(OSError()) == "OSError"
+    assert len(one_line(RuntimeError("tensor " * 1000))) < 310

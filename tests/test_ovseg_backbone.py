@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import numpy as np
 import open_clip
 import pytest
 import torch
-from tiny_ovseg import MEAN, STD, VIT_B16_SHAPED, save_local_dir, save_with_own_tokenizer, tiny_backbone
+from safetensors.torch import load_file, save_file
+from tiny_ovseg import (
+    MEAN,
+    STD,
+    VIT_B16_SHAPED,
+    save_local_dir,
+    save_with_bert,
+    save_with_own_tokenizer,
+    tiny_backbone,
+)
 
 from ground.weights import WeightsMissing
 from ovseg import OpenVocabSegmenter, OvsegConfig
@@ -177,7 +189,7 @@ def test_broken_folders_are_refused_with_the_reason(folder: Path) -> None:
     good = settings.read_text()
 
     settings.write_text(good.replace('"width": 64', '"width": 32'))
-    with pytest.raises(ValueError, match="cannot load local-dir:"):
+    with pytest.raises(ValueError, match=r"model\.safetensors cannot be loaded: .* size mismatch for visual\."):
         load_backbone(config)
     settings.write_text(good.replace('"text_cfg": {', '"text_cfg": {"hf_model_name": "roberta-base", '))
     with pytest.raises(ValueError, match="has the text tower of roberta-base"):
@@ -187,16 +199,80 @@ def test_broken_folders_are_refused_with_the_reason(folder: Path) -> None:
         load_backbone(config)
     settings.write_text(good)
 
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="cannot load local-dir:") as caught:
-        load_backbone(config)
-    assert "\n" not in str(caught.value)
     weights.rename(folder / "open_clip_pytorch_model.bin")
     with pytest.raises(ValueError, match=r"pickled weights \(open_clip_pytorch_model.bin\), refused"):
         load_backbone(config)
     (folder / "open_clip_pytorch_model.bin").unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks open_clip_model.safetensors"):
         load_backbone(config)
+
+
+def lacking_a_tensor(file: Path) -> None:
+    tensors = load_file(file)
+    del tensors["visual.proj"]
+    save_file(tensors, file)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:-1]), r"open_clip_model\.safetensors is cut off"),
+        (lambda file: file.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "pointer of Git LFS"),
+        (lacking_a_tensor, r"open_clip_model\.safetensors cannot be loaded: .*visual\.proj"),
+        (lambda file: (file.parent / "vocab.json").write_text("{}"), "the tokenizer of .*model cannot be loaded"),
+        (lambda file: (file.parent / "tokenizer_config.json").write_text("[]"), "tokenizer_config.json holds list"),
+    ],
+)
+def test_weights_that_are_not_whole_are_one_line_with_part_and_file(
+    tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    save_with_own_tokenizer(tmp_path / "model")
+    damage(tmp_path / "model" / "open_clip_model.safetensors")
+    with pytest.raises(ValueError, match=message) as caught:
+        load_backbone(OvsegConfig(model=f"local-dir:{tmp_path / 'model'}"), device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+CODE = {"auto_map": {"AutoConfig": "own.Own", "AutoModel": "own.Own", "AutoTokenizer": ["own.Own", "own.Own"]}}
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("config.json", {"model_type": "own", **CODE}),
+        ("config.json", {"model_type": "bert", **CODE}),
+        ("config.json", {"attn_implementation": "org/kernel"}),
+        ("config.4.0.json", {"model_type": "own", **CODE}),
+        ("tokenizer_config.json", {"tokenizer_class": "Own", **CODE}),
+        ("open_clip_config.json", {"model_cfg": {"text_cfg": {"tokenizer_kwargs": {"trust_remote_code": True}}}}),
+    ],
+)
+def test_a_folder_that_names_code_is_refused_and_nothing_of_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, changes: dict[str, Any]
+) -> None:
+    folder, ran = tmp_path / "model", tmp_path / "ran"
+    save_with_bert(folder, VIT_B16_SHAPED["vision_cfg"])
+    (folder / "own.py").write_text(f"open({str(ran)!r}, 'w')")
+    monkeypatch.setattr("builtins.input", lambda prompt: "y")
+    path = folder / file
+    settings = json.loads(path.read_text()) if path.exists() else json.loads((folder / "config.json").read_text())
+    if file == "open_clip_config.json":
+        settings["model_cfg"]["text_cfg"] |= changes["model_cfg"]["text_cfg"]
+    else:
+        settings |= changes
+    path.write_text(json.dumps(settings))
+    if file == "config.4.0.json":
+        (folder / "config.json").write_text(json.dumps({"configuration_files": [file]}))
+    with pytest.raises(ValueError, match=f"{file} has the key '.*', by which a model runs code of its own") as caught:
+        load_backbone(OvsegConfig(model=f"local-dir:{folder}"), device="cpu")
+    assert "\n" not in str(caught.value) and not ran.exists()
+
+
+def test_an_image_tower_from_elsewhere_is_refused(folder: Path) -> None:
+    settings = folder / "open_clip_config.json"
+    settings.write_text(settings.read_text().replace('"patch_size"', '"timm_model_name": "hf-hub:org/x", "patch_size"'))
+    with pytest.raises(ValueError, match="has the image tower hf-hub:org/x, expected an architecture of timm"):
+        load_backbone(OvsegConfig(model=f"local-dir:{folder}"), device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,29 @@ def test_many_labels_on_a_large_image_take_the_memory_of_a_few_planes() -> None:
         ({"embeddings": np.zeros((5, 4, 2), np.float32)}, "do not|shapes"),
         ({"text_embeddings": np.zeros((3, 6), np.float32)}, "shapes"),
         ({"background": (Label("sky"),)}, "background is sky, expected labels of the map"),
+        ({"label_map": np.zeros((8, 8), np.int64)}, r"CoarseMap\.label_map is int64 \(8, 8\), expected .* 2-D int32"),
+        ({"label_map": np.full((8, 8), 3, np.int32)}, r"CoarseMap\.label_map holds 3\.\.3, expected within 0\.\.2"),
+        ({"label_map": np.full((8, 8), -1, np.int32)}, r"CoarseMap\.label_map holds -1\.\.-1, expected within 0\.\.2"),
+        ({"label_map": np.zeros((0, 8), np.int32)}, r"CoarseMap\.label_map is int32 \(0, 8\), expected a non-empty"),
+        ({"label_map": [[0]]}, r"CoarseMap\.label_map is list, expected"),
+        ({"label_map": np.zeros((8, 8, 1), np.int32)}, "expected a non-empty 2-D int32"),
+        ({"embeddings": np.zeros((5, 2, 4))}, r"CoarseMap\.embeddings is float64"),
+        ({"text_embeddings": np.full((3, 5), np.nan, np.float32)}, r"CoarseMap\.text_embeddings holds NaN or infinity"),
+        ({"labels": (Label("a"), Label("b"), Label("A"))}, "more than once"),
     ],
 )
 def test_fields_that_do_not_fit_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         coarse_map(np.zeros((3, 2, 4), np.float32), (8, 8), **fields)
+
+
+def test_numbers_that_are_not_finite_are_refused() -> None:
+    logits = np.zeros((3, 2, 4), np.float32)
+    logits[1, 1, 1] = np.inf
+    with pytest.raises(ValueError, match=r"CoarseMap\.logits holds NaN or infinity, expected finite numbers"):
+        coarse_map(logits, (8, 8))
+
+
+def test_plain_text_stands_for_labels() -> None:
+    coarse = coarse_map(np.zeros((2, 2, 4), np.float32), (8, 8), labels=("cat", Label("sky")), background=("sky",))
+    assert coarse.labels == (Label("cat"), Label("sky")) and coarse.background == (Label("sky"),)

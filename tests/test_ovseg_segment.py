@@ -87,8 +87,18 @@ def test_text_encoded_once_gives_the_same_map(segmenter: OpenVocabSegmenter) -> 
     once = segmenter.segment(image_of(30, 44), LABELS[:3], background=LABELS[3:], text_embeddings=text)
     each = segmenter.segment(image_of(30, 44), LABELS[:3], background=LABELS[3:])
     np.testing.assert_array_equal(once.logits, each.logits)
-    with pytest.raises(ValueError, match="text_embeddings has 5 rows, expected 2, one per label"):
+    with pytest.raises(ValueError, match=r"text_embeddings is \(5, 12\), expected \(2, 12\)"):
         segmenter.segment(image_of(30, 44), LABELS[:2], text_embeddings=text)
+    with pytest.raises(ValueError, match=r"text_embeddings is \(5, 11\), expected \(5, 12\)"):
+        segmenter.segment(image_of(30, 44), LABELS, text_embeddings=text[:, :11])
+
+
+@pytest.mark.parametrize(("tower", "what"), [("visual", "the image"), ("transformer", "text")])
+def test_weights_that_are_no_numbers_are_said_and_give_no_result(tower: str, what: str) -> None:
+    damaged = OpenVocabSegmenter(tiny_backbone(), OvsegConfig(model="local-dir:tiny", image_size=40))
+    next(getattr(damaged.backbone.model, tower).parameters()).data.fill_(float("nan"))
+    with pytest.raises(ValueError, match=f"embeddings of {what} are not finite: expected whole weights, or try dtype"):
+        damaged.segment(image_of(30, 44), LABELS)
 
 
 def test_synonyms_move_the_embedding_and_never_appear_as_labels(segmenter: OpenVocabSegmenter) -> None:

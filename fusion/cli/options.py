@@ -67,7 +67,8 @@ Segmentation = Annotated[
     SegmentationStyle | None,
     typer.Option(
         "--segmentation",
-        help="How instances.json says where a segment is. rle: exact, the default; polygon: without holes.",
+        help="How instances.json says where a segment is: rle, the default; polygon, along the sides of pixels, for "
+        "pycocotools and canvases; polygon-centers, for OpenCV, supervision, YOLO.",
     ),
 ]
 MaxMegapixels = Annotated[

@@ -47,7 +47,8 @@ Name = Annotated[str, AfterValidator(_file_name)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 SizeHW = Annotated[list[Side], Field(min_length=2, max_length=2)]
 BoxXYWH = Annotated[list[Pixels], Field(min_length=4, max_length=4)]
-# RLE with `size` and `counts`, or a list of polygons [x0, y0, x1, y1, …] in px.
+Polygon = list[int | float]  # [x0, y0, x1, y1, …] in px
+# RLE with `size` and `counts`, or a list of polygons.
 Shape = dict[str, Any] | list[Any]
 
 
@@ -143,13 +144,6 @@ class CocoDocument(Record):
     categories: list[Any]
 
 
-class Outline(Record):
-    """What takes the place of a region's RLE and area in a file of polygons, which fill its holes."""
-
-    segmentation: list[list[int]]
-    area: Pixels
-
-
 class ImageRecord(Record):
     """All that the files about all images say of one image: annotations/NAME.json."""
 
@@ -157,8 +151,7 @@ class ImageRecord(Record):
     pixels: Sha256  # of the image
     overlay_pixels: Sha256  # of overlays/NAME.png
     regions: list[Region]
-    outlines: list[Outline] | None  # one per region, if polygons were asked for
-    lost_holes: Pixels  # holes that the outlines fill
+    polygons: list[list[Polygon]] | None  # in place of each region's RLE, if they were asked for
     thumbnail: str  # JPEG, base64
     overlay: str  # likewise, with the regions drawn
 

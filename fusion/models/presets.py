@@ -89,7 +89,7 @@ def config_hash(preset: Preset, **choices: Any) -> str:
 
 def mask_hash(config: EmerDiffConfig, source: str, **choices: Any) -> str:
     """SHA-256 (hex) of all that decides the masks of a `source` (a `MaskSource`) for a given image."""
-    if not MaskSource(source).needs_diffusion:
+    if not MaskSource.of(source, "masks").needs_diffusion:
         return digest({"source": source, "clusters": config.clusters, **choices})
     weights = file_marks(emerdiff.fetch.local_weights(config))
     return digest({"source": source, **_result_settings(config), "weights": weights, **choices})

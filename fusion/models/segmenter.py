@@ -31,11 +31,11 @@ class Segmenter:
     def __init__(
         self, preset: Preset, ovseg: OpenVocabSegmenter, emerdiff: EmerDiff | None, masks: str = "emerdiff"
     ) -> None:
-        """`masks` is one of MaskSource; `emerdiff` may be None where they need no diffusion model."""
+        """`masks` is one of MaskSource, else ValueError; `emerdiff` may be None where they need no diffusion model."""
         self.preset = preset
         self.ovseg = ovseg
         self.emerdiff = emerdiff
-        self.masks = masks
+        self.masks = MaskSource.of(masks, "masks")
 
     @classmethod
     def from_preset(

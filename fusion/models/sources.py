@@ -25,6 +25,8 @@ def mask_maker(source: str, config: EmerDiffConfig, model: EmerDiff | None) -> M
     """
     from emerdiff.baselines import grid_masks, slic_masks
 
+    if source == MaskSource.NONE:
+        raise ValueError(f"masks is {source!r}: these are of the coarse map, not of the image (see coarse_masks)")
     if MaskSource.of(source, "masks").needs_diffusion and model is None:
         raise ValueError(f"no masks {source!r} of this image are cached, and the diffusion model is not loaded")
     makers: dict[str, MaskMaker] = {

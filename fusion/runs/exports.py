@@ -6,7 +6,6 @@ All four are written together, in one pass over the records of the images: memor
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,15 +24,12 @@ from fusion.formats.schema import (
     ImageEntry,
     ImageRecord,
     JournalEntry,
-    Outline,
     Result,
 )
 from fusion.runs.job import Finished
 from fusion.runs.outputs import output_file
 from ground.files import read_own, replacing
 from ovseg.labels import Label
-
-log = logging.getLogger(__name__)
 
 
 def write_exports(output: Path, finished: Sequence[Finished], labels: Sequence[Label]) -> dict[str, str]:
@@ -44,7 +40,6 @@ def write_exports(output: Path, finished: Sequence[Finished], labels: Sequence[L
     head = {"info": info(), "licenses": []}
     images: list[ImageEntry] = []
     damaged: dict[str, str] = {}
-    lost_holes: list[int] = []
     with ExitStack() as files:
         instances = _Document(files.enter_context(replacing(output / INSTANCES)), head, "annotations")
         panoptic = _Document(files.enter_context(replacing(output / PANOPTIC)), head, "annotations")
@@ -65,20 +60,16 @@ def write_exports(output: Path, finished: Sequence[Finished], labels: Sequence[L
             images.append(ImageEntry(id=entry.image_id, file_name=image.file_name, height=height, width=width))
             annotations = with_ids(record.regions, entry.image_id, entry.first_id)
             for number, annotation in enumerate(annotations):
-                outline = record.outlines[number] if record.outlines is not None else None
-                instances.add(_outlined(annotation, outline))
+                shape = annotation.segmentation if record.polygons is None else record.polygons[number]
+                instances.add(annotation.model_copy(update={"segmentation": shape}))
                 results.add(_result(annotation))
             png = output_file(output, "panoptic", entry.name).name
             panoptic.add(panoptic_entry(entry.image_id, png, annotations))
-            lost_holes.append(record.lost_holes)
         tail = {"images": images, "categories": categories(labels)}
         instances.close(tail)
         panoptic.close(tail)
         results.close()
         report.close()
-    if any(lost_holes):
-        with_holes = sum(count > 0 for count in lost_holes)
-        log.warning("polygons cannot hold holes: %d holes in %d images were filled", sum(lost_holes), with_holes)
     return damaged
 
 
@@ -86,7 +77,7 @@ def _read_record(output: Path, entry: JournalEntry) -> ImageRecord:
     """ValueError unless it can be the record of that image."""
     record = ImageRecord.from_bytes(read_own(output_file(output, "annotations", entry.name)))
     found, expected = (record.size_hw, len(record.regions)), (entry.size_hw, entry.num_annotations)
-    if found != expected or (record.outlines is not None and len(record.outlines) != len(record.regions)):
+    if found != expected or (record.polygons is not None and len(record.polygons) != len(record.regions)):
         raise ValueError("it is of another image")
     return record
 
@@ -95,13 +86,6 @@ def _damage(entry: JournalEntry, error: Exception) -> str:
     path = output_file(Path(), "annotations", entry.name).as_posix()
     what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
     return f"{path} {what}; segment the image again"
-
-
-def _outlined(annotation: Annotation, outline: Outline | None) -> Annotation:
-    """As it stands in instances.json: with polygons, if they were asked for."""
-    if outline is None:
-        return annotation
-    return annotation.model_copy(update={"segmentation": outline.segmentation, "area": outline.area})
 
 
 def _result(annotation: Annotation) -> Result:

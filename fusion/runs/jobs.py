@@ -15,7 +15,7 @@ from emerdiff import Masks
 from fusion.formats import coco
 from fusion.formats.palette import label_colors, palette
 from fusion.formats.panoptic import panoptic_png
-from fusion.formats.polygons import region_outlines
+from fusion.formats.polygons import center_polygons, region_polygons, side_polygons
 from fusion.formats.render import draw_regions, overlay
 from fusion.formats.report import thumbnails
 from fusion.formats.schema import INSTANCES, PANOPTIC, REPORT, RESULTS, ImageRecord
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from fusion.models.segmenter import Segmenter
     from fusion.models.sources import MaskMaker
     from fusion.step.segmentation import Segmentation
+
+
+# How polygons run, for the styles that have them.
+POLYGONS = {SegmentationStyle.POLYGON: side_polygons, SegmentationStyle.POLYGON_CENTERS: center_polygons}
 
 
 @dataclass(frozen=True)
@@ -66,16 +70,14 @@ def segment_job(output: Path, spec: RunSpec) -> Job:
     def encode(segmented: Segmented, first_id_of: Callable[[int], int]) -> Encoded:
         image, result = segmented.image, segmented.result
         regions, id_map = coco.regions(result)
-        polygons = spec.segmentation == SegmentationStyle.POLYGON
-        outlines, lost_holes = region_outlines(regions, id_map) if polygons else (None, 0)
+        polygons_of = POLYGONS.get(spec.segmentation)
         drawn = overlay(image, result)
         record = ImageRecord(
             size_hw=list(result.size_hw),
             pixels=segmented.cached.pixels,
             overlay_pixels=pixel_hash(drawn),
             regions=regions,
-            outlines=outlines,
-            lost_holes=lost_holes,
+            polygons=None if polygons_of is None else region_polygons(regions, id_map, polygons_of),
             **thumbnails(image, result.label_map, colors),
         )
         first_id = first_id_of(len(regions))

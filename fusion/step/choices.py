@@ -34,8 +34,9 @@ class MaskSource(Choice):
 class SegmentationStyle(Choice):
     """How instances.json says where a segment is."""
 
-    RLE = "rle"  # exact
-    POLYGON = "polygon"  # without holes
+    RLE = "rle"
+    POLYGON = "polygon"  # along the sides of pixels: exact for pycocotools
+    POLYGON_CENTERS = "polygon-centers"  # through their centres: exact for OpenCV, and what fills by it
 
 
 class Protocol(Choice):

@@ -134,7 +134,7 @@ def agreement_with_run_faults(run: Json, instances: Json, panoptic: Json | None)
     things = [int(not label["stuff"]) for label in run["labels"]]
     yield from difference(INSTANCES, f"isthing of categories, against labels of {RUN}", found, things)
     known = {*names, *(label["name"] for label in run["background"]), None}
-    expected = list if run["segmentation"] == SegmentationStyle.POLYGON else dict
+    expected = dict if run["segmentation"] == SegmentationStyle.RLE else list
     for annotation in instances["annotations"]:
         where = f"annotation {annotation['id']}"
         if annotation["evidence"]["runner_up"] not in known:

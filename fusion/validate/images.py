@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fusion.step.choices import SegmentationStyle
 from fusion.validate.faults import Json
 
 
@@ -17,6 +18,7 @@ class ImageFacts:
     annotations: list[Json]
     results: list[Json] | None  # one per annotation
     segments: list[Json] | None  # segments_info of panoptic.json
+    centers: bool  # whether polygons run through the centres of pixels
 
 
 def image_facts(run: Json, instances: Json, results: list[Json] | None, panoptic: Json | None) -> Iterator[ImageFacts]:
@@ -35,6 +37,7 @@ def image_facts(run: Json, instances: Json, results: list[Json] | None, panoptic
                 found.get(image["id"], []),
                 None if listed is None else listed.get(image["id"], []),
                 segments.get(image["id"]),
+                run["segmentation"] == SegmentationStyle.POLYGON_CENTERS,
             )
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle_codec
-from scipy.ndimage import binary_fill_holes
 
 from fusion.formats.schema import INSTANCES, RESULTS
 from fusion.validate.faults import Check, Fault, Json
@@ -46,13 +46,13 @@ def paint(image: ImageFacts) -> Check[NDArray[np.int32] | None]:
     for index, annotation in enumerate(image.annotations):
         where = f"annotation {annotation['id']}"
         polygons = isinstance(annotation["segmentation"], list)
-        shown = yield from _read_region(INSTANCES, where, annotation, image.size_hw)
+        shown = yield from _read_region(INSTANCES, where, annotation, image)
         exact = None if polygons else shown
         if image.results is not None:
             result = image.results[index]
             listed: _Region | None = shown
             if result["segmentation"] != annotation["segmentation"]:
-                listed = yield from _read_region(RESULTS, f"entry of {where}", result, image.size_hw)
+                listed = yield from _read_region(RESULTS, f"entry of {where}", result, image)
             elif shown is not None:
                 yield from _measure(RESULTS, f"entry of {where}", result, shown)
             if polygons and isinstance(result["segmentation"], dict):
@@ -60,8 +60,8 @@ def paint(image: ImageFacts) -> Check[NDArray[np.int32] | None]:
         if exact is None:
             known = False
             continue
-        if polygons and shown is not None and not _fills(shown, exact):
-            yield Fault(INSTANCES, f"{where}: its polygons are not its mask in {RESULTS} with holes filled")
+        if polygons and shown is not None and (shown.mask != exact.mask).any():
+            yield Fault(INSTANCES, f"{where}: its polygons are not its mask in {RESULTS}")
         inside = exact.mask[exact.window] > 0
         before = owners[exact.window][inside]
         if before.any():
@@ -72,18 +72,13 @@ def paint(image: ImageFacts) -> Check[NDArray[np.int32] | None]:
     return owners if known else None
 
 
-def _fills(outlined: _Region, exact: _Region) -> bool:
-    """Whether `outlined` is `exact` with its holes filled; what reaches the outside by a corner is no hole."""
-    window = outlined.window
-    filled = binary_fill_holes(exact.mask[window], structure=np.ones((3, 3)))
-    return bool(exact.box_xywh == outlined.box_xywh and (filled == outlined.mask[window]).all())
-
-
-def _read_region(path: str, where: str, entry: Json, size_hw: tuple[int, int]) -> Check[_Region | None]:
+def _read_region(path: str, where: str, entry: Json, image: ImageFacts) -> Check[_Region | None]:
     """The segmentation of an annotation, its area and box compared; None, and a fault, if it cannot be decoded."""
-    decode = _decode_rle if isinstance(entry["segmentation"], dict) else _decode_polygons
     try:
-        region = decode(entry["segmentation"], size_hw)
+        if isinstance(entry["segmentation"], dict):
+            region = _decode_rle(entry["segmentation"], image.size_hw)
+        else:
+            region = _decode_polygons(entry["segmentation"], image.size_hw, centers=image.centers)
     except ValueError as error:
         yield Fault(path, f"{where}: {error}")
         return None
@@ -115,8 +110,11 @@ def _decode_rle(segmentation: Json, size_hw: tuple[int, int]) -> _Region:
     return _region(mask, code)
 
 
-def _decode_polygons(polygons: list[Any], size_hw: tuple[int, int]) -> _Region:
-    """ValueError on anything but lists of corners within the image."""
+def _decode_polygons(polygons: list[Any], size_hw: tuple[int, int], *, centers: bool) -> _Region:
+    """As OpenCV does it if they run through the `centers` of pixels, else as pycocotools does.
+
+    ValueError on anything but lists of corners within the image.
+    """
     height, width = size_hw
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(map(_is_number, polygon)):
@@ -125,6 +123,11 @@ def _decode_polygons(polygons: list[Any], size_hw: tuple[int, int]) -> _Region:
             raise ValueError(f"polygon {reprlib.repr(polygon)} has corners beyond the {width} x {height} px")
     if not polygons:
         raise ValueError("segmentation is an empty list, expected a polygon")
+    if centers:
+        mask = np.zeros(size_hw, np.uint8)
+        for polygon in polygons:
+            cv2.fillPoly(mask, [np.round(np.array(polygon).reshape(-1, 2)).astype(np.int32)], 1)
+        return _region(mask, rle_codec.encode(np.asfortranarray(mask)))
     code = rle_codec.merge(rle_codec.frPyObjects(polygons, height, width))
     return _region(rle_codec.decode(code), code)
 
