@@ -163,7 +163,9 @@ def _note_usual_stuff(entries: Sequence[_Entry]) -> None:
 def _note(names: tuple[str, ...]) -> None:
     if names:
         log.warning(
-            'labels that usually are stuff count as that: %s; "%s [thing]" makes one a thing', ", ".join(names), names[0]
+            'labels that usually are stuff count as that: %s; "%s [thing]" makes one a thing',
+            ", ".join(names),
+            names[0],
         )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-
 from tiny_ovseg import tiny_backbone
 
 from ovseg.labels import Label

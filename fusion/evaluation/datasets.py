@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fusion.evaluation.metrics import UNKNOWN
-from fusion.runs.inputs import SUFFIXES
+from fusion.runs.search import SUFFIXES
 from ground.images import read_image
 
 _BLANK = 255  # in the label maps of `pictures`: nobody said what is there
