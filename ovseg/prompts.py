@@ -88,8 +88,8 @@ def embed_labels(
 ) -> NDArray[np.float32]:
     """(L, C) float32, one unit vector per label.
 
-    `encode_text` turns N prompts into (N, C) unit vectors; it is called once, with the prompts of all labels. Labels that
-    are one to the model are warned of: their pixels go to one of them by chance.
+    `encode_text` turns N prompts into (N, C) unit vectors; it is called once, with the prompts of all labels. A warning
+    names labels that are one to the model: which of them a pixel gets is chance.
     """
     templates = resolve_templates(templates)
     prompts = [label_prompts(label, templates) for label in labels]

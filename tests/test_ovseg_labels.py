@@ -248,7 +248,7 @@ def test_a_name_that_begins_with_a_tilde_is_a_file_if_there_is_one(tmp_path: Pat
     write(tmp_path / "home", "w.txt", "dog")
     assert read_labels("~w.txt") == (Label("cat"),)
     assert read_labels("~/w.txt") == (Label("dog"),)
-    with pytest.raises(FileNotFoundError, match="no label file ~gone.txt"):
+    with pytest.raises(FileNotFoundError, match=r"no label file ~gone\.txt"):
         read_labels("~gone.txt")
 
 

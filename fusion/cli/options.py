@@ -12,6 +12,7 @@ from emerdiff.speed import Speed
 from fusion.step.choices import FuseRule, MaskSource, SegmentationStyle
 from ground import choices
 from ground.choices import Choice
+from ground.paths import user_path
 from ovseg.choices import DenseVariant
 
 
@@ -35,6 +36,21 @@ def split_list(value: str | None) -> list[str]:
     return [part.strip() for part in value.split(",")] if value is not None else []
 
 
+def named(text: str | Path) -> Path:
+    """A path; an empty text does not stand for the current folder."""
+    if not str(text).strip():
+        raise typer.BadParameter(f"it is {text!r}, expected a path")
+    return user_path(text)
+
+
+def folder(text: str | Path) -> Path:
+    """A folder, which need not be there."""
+    path = named(text)
+    if path.exists() and not path.is_dir():
+        raise typer.BadParameter(f"{str(text)!r} is a file, expected a folder")
+    return path
+
+
 Inputs = Annotated[
     list[str],
     typer.Argument(
@@ -43,7 +59,13 @@ Inputs = Annotated[
         show_default=False,
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the results.")]
+Output = Annotated[Path, typer.Option("--output", "-o", parser=folder, metavar="DIR", help="Folder for the results.")]
+Labels = Annotated[
+    str, typer.Option("--labels", "-l", help='Labels, as in "cat, grass, sky \\[stuff]", or a label file.')
+]
+Background = Annotated[
+    str | None, typer.Option("--background", help="Labels, or a label file, whose pixels become other.")
+]
 PresetName = Annotated[str, typer.Option("--preset", help="A preset's name (see `emerseg presets`) or YAML file.")]
 Masks = Annotated[MaskSource, typer.Option("--masks", help="Where masks come from; none: CLIP alone.")]
 HowFast = Annotated[

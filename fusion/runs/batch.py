@@ -7,6 +7,7 @@ the result is that of a run that was never stopped.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 from collections import deque
@@ -28,9 +29,11 @@ from fusion.runs.inputs import ImageFile, common_names
 from fusion.runs.job import Compute, Finished, Job, Outcome
 from fusion.runs.journal import Journal, Numbering
 from fusion.runs.outputs import folders, output_sizes, remove_outputs
-from ground.files import OutOfSpaceError, is_full, json_bytes, own_size, write_json
+from ground.files import OutOfSpaceError, is_full, json_bytes, own_size, read_own, write_json
 
 LOCK = ".lock"
+# What says of a file system that it knows no locks: some network drives, and some folders shared with a container.
+_NO_LOCKS = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +48,35 @@ def locked(output: Path) -> Iterator[None]:
     for path in (output / LOCK, *folders(output)):
         if path.is_symlink():
             raise ValueError(f"{path} is a link, expected a {'file' if path.name == LOCK else 'folder'} in {output}")
+    lock = FileLock(output / LOCK, timeout=0)
     try:
-        with FileLock(output / LOCK, timeout=0):
-            yield
+        lock.acquire()
     except Timeout:
-        raise ValueError(f"another process is writing to {output}: wait for it, or choose another --output") from None
+        raise ValueError(
+            f"another process is writing to {output}{_lock_owner(output / LOCK)}: "
+            "wait for it, or choose another --output"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        raise ValueError(
+            f"{output / LOCK} cannot be locked, as its file system has no locks ({error}): "
+            "choose an --output on another one"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _lock_owner(lock: Path) -> str:
+    """What a lock file says of its process: only where the system has no locks, and the file itself is one."""
+    owner = ""
+    with suppress(OSError):
+        owner = " ".join(read_own(lock)[:200].decode("utf-8", "replace").split())
+    return (
+        f" (by its lock file: {owner}; if that runs no more, even on another machine, delete {lock})" if owner else ""
+    )
 
 
 @dataclass(frozen=True)
