@@ -305,10 +305,14 @@ def test_labels_and_notes_hold_no_control_characters(capsys):
     assert "\x1b" not in console._OneLine("%(message)s").format(record)
 
 
-def test_quiet_silences_notes(capsys):
-    for quiet, level in ((True, logging.ERROR), (False, logging.WARNING)):
-        console.set_up_output(verbose=False, quiet=quiet)
-        assert logging.getLogger("ovseg").level == level
+def test_quiet_silences_notes():
+    script = (
+        "import logging\nfrom fusion.cli.console import set_up_output\nset_up_output(verbose=False, quiet={})\n"
+        "logging.getLogger('ovseg').warning('a note')\nlogging.getLogger('ovseg').error('an error')\n"
+    )
+    for quiet, shown in ((True, "emerseg: an error\n"), (False, "emerseg: a note\nemerseg: an error\n")):
+        ended = subprocess.run([sys.executable, "-c", script.format(quiet)], capture_output=True, text=True, check=True)
+        assert ended.stderr == shown
 
 
 def test_options_become_overrides_and_set_has_the_last_word():

@@ -63,11 +63,11 @@ def set_up_output(*, verbose: bool, quiet: bool = False, progress_bars: bool = F
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("%(name)s: %(message)s" if verbose else "emerseg: %(message)s"))
+    if quiet:
+        handler.setLevel(logging.ERROR)
     logging.basicConfig(handlers=[handler], level=logging.ERROR)
     for package in PACKAGES:
-        logging.getLogger(package).setLevel(
-            logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING,
-        )
+        logging.getLogger(package).setLevel(logging.INFO if verbose else logging.WARNING)
     if verbose:
         return
     warnings.simplefilter("ignore")
