@@ -11,6 +11,7 @@ import typer
 from emerdiff.speed import Speed
 from fusion.step.choices import FuseRule, MaskSource, SegmentationStyle
 from ground import choices
+from ground.checks import MAX_SEED
 from ground.choices import Choice
 from ground.paths import user_path
 from ovseg.choices import DenseVariant
@@ -99,7 +100,9 @@ MaxMegapixels = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[choices.Dtype, typer.Option("--dtype", help="Precision; auto: float16 on a GPU, else float32.")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Trajectories of the diffusion model at once.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the noise; the same seed gives the same result.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=MAX_SEED, help="Seed of the noise; the same seed gives the same result.")
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do finished images again.")]
 Overrides = Annotated[

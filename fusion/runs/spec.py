@@ -13,7 +13,7 @@ from fusion.formats.schema import RUN, LabelEntry, RunFile, RunImage
 from fusion.models.load import weights_used
 from fusion.models.presets import SECTIONS, Preset, config_hash, load_preset, make_preset, mask_hash, with_overrides
 from fusion.step.choices import MaskSource, SegmentationStyle
-from ground.checks import above
+from ground.checks import above, seed_of
 from ground.choices import Dtype
 from ground.files import read_own
 from ground.images import MAX_MEGAPIXELS
@@ -60,7 +60,7 @@ class RunSpec:
             "background": named[len(labels) :],
             "masks": source,
             "segmentation": SegmentationStyle.of(segmentation, "segmentation"),
-            "seed": seed,
+            "seed": seed_of(seed),
             "dtype": Dtype.of(dtype, "dtype"),
             "max_megapixels": _MEGAPIXELS.stored(max_megapixels),
         }
