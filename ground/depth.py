@@ -41,7 +41,7 @@ def to_8_bits(image: Image.Image, path: Path | None = None, bits: int | None = N
     if lowest < 0 or highest >= 2**16:
         raise ValueError(f"grey values {lowest} to {highest} are outside the 16 bits 0 to {2**16 - 1}")
     if bits is not None and highest >= 2**bits:
-        raise ValueError(f"a sample is {highest}, more than the {bits} bits of --bits can hold")
+        raise ValueError(f"a sample is {highest}, more than {bits} bits can hold")
     scale = bits or (held if highest < 2**held else 16)
     if scale == 16 and bits is None and 0 < highest < _DARK:
         where = f"{path}: " if path else ""

@@ -97,6 +97,12 @@ MaxMegapixels = Annotated[
     float | None,
     typer.Option("--max-megapixels", min=0, help="Refuse images of more million pixels (bombs). Default: 180."),
 ]
+Bits = Annotated[
+    int | None,
+    typer.Option(
+        "--bits", min=9, max=16, help="Bits that samples of 16-bit images hold, such as 12, if the files do not say it."
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[choices.Dtype, typer.Option("--dtype", help="Precision; auto: float16 on a GPU, else float32.")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Trajectories of the diffusion model at once.")]

@@ -28,6 +28,7 @@ def segment(
     min_area: options.MinArea = None,
     segmentation: options.Segmentation = None,
     max_megapixels: options.MaxMegapixels = None,
+    bits: options.Bits = None,
     device: options.Device = "auto",
     dtype: options.Dtype = Dtype.AUTO,
     batch: options.Batch = None,
@@ -68,7 +69,7 @@ def segment(
         masks=masks,
         seed=seed,
         dtype=dtype,
-        **options.given(segmentation=segmentation, max_megapixels=max_megapixels),
+        **options.given(segmentation=segmentation, max_megapixels=max_megapixels, bits=bits),
     )
     note_kinds(spec.labels)
     with opened_run(spec, inputs, output, device=device, limit=limit, overwrite=overwrite) as run:
@@ -84,6 +85,7 @@ def masks(
     clusters: options.Clusters = None,
     speed: options.HowFast = None,
     max_megapixels: options.MaxMegapixels = None,
+    bits: options.Bits = None,
     device: options.Device = "auto",
     dtype: options.Dtype = Dtype.AUTO,
     batch: options.Batch = None,
@@ -107,7 +109,7 @@ def masks(
         masks=masks,
         seed=seed,
         dtype=dtype,
-        **options.given(max_megapixels=max_megapixels),
+        **options.given(max_megapixels=max_megapixels, bits=bits),
     )
     with opened_run(spec, inputs, output, device=device, limit=limit, overwrite=overwrite) as run:
         code = run_to_end(run.start, len(run.files), quiet=quiet)

@@ -138,7 +138,7 @@ def _run(plan: Plan, job: Job, how: Compute | None, stop: Callable[[], bool]) ->
     try:
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             coming: deque[Callable[[], Outcome]] = deque()
-            for file, reading in _read_ahead(plan, reader):
+            for file, reading in _read_ahead(plan, reader, job.bits):
                 if stop():
                     break
                 if reading is None or how is None:
@@ -160,12 +160,12 @@ def _run(plan: Plan, job: Job, how: Compute | None, stop: Callable[[], bool]) ->
 
 
 def _read_ahead(
-    plan: Plan, reader: Executor
+    plan: Plan, reader: Executor, bits: int | None
 ) -> Iterator[tuple[ImageFile, Future[tuple[Attempt, NDArray[np.uint8]]] | None]]:
     """Every file and, if it is wanted, its image, whose reading begins while the one before is worked on."""
     ahead: deque[tuple[ImageFile, Future[Any] | None]] = deque()
     for file in plan.files:
-        ahead.append((file, reader.submit(read, file) if file in plan.wanted else None))
+        ahead.append((file, reader.submit(read, file, bits) if file in plan.wanted else None))
         if len(ahead) > 1:
             yield ahead.popleft()
     yield from ahead
