@@ -81,6 +81,21 @@ def test_help_imports_nothing_heavy(arguments):
         (["eval", "--dataset", "toy", "--root", "1:2", "--masks", "naive,naive"], "twice"),
         (["eval", "--dataset", "toy", "--root", "1:2", "--protocol", "closed"], "open, bound"),
         (["labels", "gone.yaml"], "gone.yaml"),
+        (["labels", "~gone.txt"], "no label file ~gone.txt"),
+        (["segment", "~gone.png", "--labels", "cat", "--output", "OUT"], "no file or folder ~gone.png"),
+        (
+            ["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--preset", "~gone.yaml"],
+            "no preset file ~gone.yaml",
+        ),
+        (
+            ["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--set", f"ovseg.dense={'[' * 9999}"],
+            "is no YAML",
+        ),
+        (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--set", "ovseg.dense=2024-13-45"], "is no YAML"),
+        (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--seed", "-1"], "--seed"),
+        (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--seed", str(2**64)], "--seed"),
+        (["segment", "PHOTO", "--labels", "cat", "--output", "OUT", "--bits", "8"], "--bits"),
+        (["eval", "--dataset", "pictures", "--root", "~gone"], "~gone"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_2(photo, tmp_path, capsys, arguments, expected):
