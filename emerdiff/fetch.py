@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from emerdiff.config import EmerDiffConfig
+from ground.paths import user_path
 from ground.weights import builtin_folder, hub_folder, loading
 
 _BUILTIN = Path(__file__).parent / "weights"
@@ -39,7 +40,7 @@ def fetch_weights(config: EmerDiffConfig, *, download: bool) -> Path:
     if config.model.startswith("builtin:"):
         name = config.model.removeprefix("builtin:")
         return _checked(builtin_folder(_BUILTIN, name, "model_index.json"))
-    folder = Path(config.model).expanduser()
+    folder = user_path(config.model)
     if folder.is_dir():
         return _checked(folder)
     try:
@@ -60,7 +61,7 @@ def fetch_weights(config: EmerDiffConfig, *, download: bool) -> Path:
 
 def local_weights(config: EmerDiffConfig) -> list[Path]:
     """The weights files of a built-in or local model, sorted; none for a model of the hub: its revision names them."""
-    folder = Path(config.model).expanduser()
+    folder = user_path(config.model)
     if config.model.startswith("builtin:"):
         folder = _BUILTIN / config.model.removeprefix("builtin:")
     return sorted(file for part in _STEMS for file in (folder / part).glob("*.safetensors"))

@@ -24,6 +24,7 @@ from emerdiff.modulate import modulated_pairs
 from emerdiff.observe import observe
 from emerdiff.passes import pass_masks, passes_of, planes_of_masks
 from emerdiff.schedule import timesteps_from
+from ground.checks import seed_of
 from ground.images import ImageLike, as_rgb
 from ground.planes import largest_plane
 from ground.presets import read_section
@@ -85,7 +86,7 @@ class EmerDiff:
         more clusters than the feature layer has positions.
         """
         rgb = as_rgb(image)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed_of(seed))
         clean = self._encoded(rgb)
         choices = self.config.choices
         seen = observe(self.backbone, clean, self.config, generator, with_affinity=choices.spread or keep_affinity)
@@ -107,7 +108,7 @@ class EmerDiff:
     def naive(self, image: ImageLike, *, seed: int = 0) -> Masks:
         """The baseline: the clusters that `segment` finds with this seed, upsampled bilinearly, argmax."""
         rgb = as_rgb(image)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed_of(seed))
         seen = observe(self.backbone, self._encoded(rgb), self.config, generator, with_affinity=False)
         low_res, features = low_resolution_masks(seen.features, seen.grid_hw, self.config)
         planes = one_hot(low_res)

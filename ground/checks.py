@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from math import isfinite
+from operator import index
 from typing import Any, TypeVar, get_type_hints
 
 from ground.choices import Choice
+
+MAX_SEED = 2**53  # what JSON keeps exactly, whoever reads it
 
 Settings = TypeVar("Settings")
 
@@ -113,6 +116,17 @@ def field_checks(cls: type) -> dict[str, Check]:
         for each in getattr(annotation, "__metadata__", ())
         if isinstance(each, Check)
     }
+
+
+def seed_of(value: object) -> int:
+    """A seed as an int: whole numbers of every type from 0 to MAX_SEED. ValueError on anything else."""
+    try:
+        seed = -1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
+    except TypeError:
+        seed = -1
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed is {value!r}, expected a whole number from 0 to {MAX_SEED}")
+    return seed
 
 
 def _is_number(value: object, kinds: type | tuple[type, ...]) -> bool:

@@ -1,42 +1,59 @@
-"""Images of any common kind → (H, W, 3) uint8 RGB, as a viewer shows them: rotated by EXIF, on white, 8 bits."""
+"""Images of any common kind → (H, W, 3) uint8 RGB, as a viewer shows them: turned by EXIF, in sRGB, on white, 8 bits.
+
+Of what a file says beside its pixels, orientation and colour profile count; whatever is wrong with the rest never keeps
+an image from being read.
+"""
 
 from __future__ import annotations
 
+import io
 import warnings
+from functools import cache
 from math import isfinite
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
+
+from ground.depth import to_8_bits
+from ground.metadata import upright, without_metadata
+from ground.srgb import in_srgb
 
 MAX_MEGAPIXELS = 180.0  # about Pillow's own guard against decompression bombs
-_SIXTEEN_BIT = 65535
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+# Bytes that a PNG's texts and colour profile may take: as much as the largest image; Pillow's own limit is 1 MB.
+_MAX_TEXT = int(3e6 * MAX_MEGAPIXELS)
 _WHITE = (255, 255, 255, 255)
 
 ImageLike = Image.Image | NDArray[np.uint8]  # what users may give: see `as_rgb`
 
 
-def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of an image file: rotated by EXIF, first frame, transparency on white, 16 bits scaled.
+def read_image(path: str | Path, bits: int | None = None) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of an image file: turned by EXIF, in sRGB, first frame, transparency on white.
 
-    Raises FileNotFoundError on a missing file, and ValueError with path and reason on one that is no image,
-    that is truncated, or that has more pixels than `limit_pixels` lets pass.
+    Samples of 16 bits are scaled to 8. Where they hold fewer, `bits` says how many (see `ground.depth`). HEIC is read
+    where the package pillow-heif is installed. Raises FileNotFoundError on a missing file, and ValueError with path and
+    reason on one that is no image, that is truncated, or that has more pixels than `limit_pixels` lets pass.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no image file {path}")
+    reads_heif()
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _MAX_TEXT
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings():
             # Large images and odd metadata are fine as long as they decode.
             warnings.simplefilter("ignore")
-            return _to_rgb(ImageOps.exif_transpose(image))
+            with _decoded(path) as image:
+                return _to_rgb(upright(to_8_bits(image, path, bits)))
     except UnidentifiedImageError:
-        raise ValueError(f"{path}: not an image, or of a kind that Pillow cannot read") from None
+        install = "; HEIC needs the extra: pip install 'emerseg[heic]'"
+        hint = install if path.suffix.lower() in HEIF_SUFFIXES and not reads_heif() else ""
+        raise ValueError(f"{path}: not an image, or of a kind that Pillow cannot read{hint}") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: too large: {error} limit_pixels (--max-megapixels) allows more") from None
     except Exception as error:
-        # Decoders of damaged files raise almost anything: OSError, SyntaxError, IndexError, …
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: cannot be decoded: {reason}") from error
 
@@ -52,15 +69,26 @@ def limit_pixels(megapixels: float = MAX_MEGAPIXELS) -> None:
     Image.MAX_IMAGE_PIXELS = int(megapixels * 1e6 / 2)
 
 
+@cache
+def reads_heif() -> bool:
+    """Whether HEIC files can be read: from then on Pillow does, if pillow-heif is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
 def as_rgb(image: ImageLike) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB of a PIL image of any mode or of such an array; ValueError on anything else.
 
-    A PIL image is taken as it is oriented: EXIF belongs to files (`read_image`).
+    A PIL image is taken as it is oriented: EXIF belongs to files (`read_image`). Its colour profile counts.
     """
     if isinstance(image, Image.Image):
         if 0 in image.size:
             raise ValueError(f"image is a PIL image of {image.width}x{image.height} px, expected at least 1x1")
-        return _to_rgb(image)
+        return _to_rgb(to_8_bits(_loaded(image)))
     if not isinstance(image, np.ndarray):
         raise ValueError(f"image is {type(image).__name__}, expected a PIL.Image or an (H, W, 3) uint8 array")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
@@ -68,17 +96,38 @@ def as_rgb(image: ImageLike) -> NDArray[np.uint8]:
     return image
 
 
+def _decoded(path: Path) -> Image.Image:
+    """The image of a file with its pixels. If metadata keeps it from being read, it is read without."""
+    try:
+        return _loaded(Image.open(path))
+    except Image.DecompressionBombError:
+        raise
+    except Exception:  # decoders of damaged files raise almost anything: OSError, SyntaxError, IndexError, …
+        data = without_metadata(path.read_bytes())
+        if data is None:
+            raise
+        return _loaded(Image.open(io.BytesIO(data)))
+
+
+def _loaded(image: Image.Image) -> Image.Image:
+    """`image` with its pixels.
+
+    Pillow maps a file that has a name into memory, by the wrong size if it is an uncompressed TIFF on its side.
+    """
+    if isinstance(image, ImageFile.ImageFile):
+        name, image.filename = image.filename, ""
+        try:
+            image.load()
+        finally:
+            image.filename = name
+    return image
+
+
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Any mode → (H, W, 3) uint8. Pillow scales 16-bit colour by itself, but would clip 16-bit grey."""
-    if image.mode.split(";")[0] == "I":
-        grey = np.asarray(image)
-        if grey.min() < 0 or grey.max() > _SIXTEEN_BIT:
-            raise ValueError(f"grey values {grey.min()} to {grey.max()} are outside the 16 bits 0 to {_SIXTEEN_BIT}")
-        scaled = np.round(grey / (_SIXTEEN_BIT / 255)).astype(np.uint8)
-        return np.repeat(scaled[..., None], 3, axis=2)
-    if image.mode == "F":
-        raise ValueError("pixels are floating-point numbers without a known range, expected 8 or 16 bits a channel")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        return np.array(Image.alpha_composite(Image.new("RGBA", layer.size, _WHITE), layer).convert("RGB"))
-    return np.array(image.convert("RGB"))
+    """8 bits of any mode → (H, W, 3) uint8."""
+    base = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK", "LAB": "LAB"}.get(image.mode, "RGB")
+    mode = base + "A" if image.has_transparency_data else base
+    colored = in_srgb(image if image.mode == mode else image.convert(mode), image.info.get("icc_profile"))
+    if colored.mode == "RGBA":
+        colored = Image.alpha_composite(Image.new("RGBA", colored.size, _WHITE), colored).convert("RGB")
+    return np.array(colored)

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from ground.paths import user_path
+
 # The first that exists holds the presets of the project: in an installed wheel, and in a checkout.
 PRESET_FOLDERS = tuple(Path(__file__).parents[1] / folder for folder in ("emerseg/configs", "configs"))
 
@@ -28,7 +30,7 @@ def read_preset(preset: str | Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise FileNotFoundError(f"no preset file {path}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"preset {path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ValueError(f"preset {path} holds {type(values).__name__}, expected a mapping of sections")
@@ -45,7 +47,7 @@ def read_section(preset: str | Path, name: str) -> Mapping[str, Any]:
 
 def _preset_path(preset: str | Path) -> Path:
     if Path(preset).suffix in (".yaml", ".yml"):
-        return Path(preset).expanduser()
+        return user_path(preset)
     files = _preset_files()
     if str(preset) not in files:
         names = ", ".join(files) or "none"

@@ -25,6 +25,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from ground.device import resolve_device, resolve_dtype
+from ground.paths import user_path
 from ground.turns import Turns, in_turn, loaded_alone
 from ground.weights import check_whole, loading, refuse_code
 from ovseg.config import MODEL_FORMS, OvsegConfig
@@ -190,7 +191,7 @@ def fetch_weights(config: OvsegConfig, *, download: bool) -> str:
     if schema == "builtin":
         folder = builtin_folder(rest)
     elif schema == "local-dir":
-        folder = checked_folder(Path(rest).expanduser())
+        folder = checked_folder(user_path(rest))
     elif schema == "hf-hub":
         folder = checked_folder(hub_files(rest, config, (CONFIG_FILE, WEIGHTS_FILE), download=download))
     else:
@@ -211,7 +212,7 @@ def _named_weights(config: OvsegConfig, *, download: bool) -> Path:
     if pretrained is None:
         raise ValueError(f"ovseg.pretrained is missing, expected a .safetensors file or a tag of {name}: {tags}")
     if pretrained.endswith(".safetensors"):
-        path = Path(pretrained).expanduser()
+        path = user_path(pretrained)
         if not path.is_file():
             raise FileNotFoundError(f"no weights file {path}")
         return path

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ground.weights
+from ground.paths import user_path
 from ovseg.config import MODEL_FORMS, OvsegConfig
 
 CONFIG_FILE = "open_clip_config.json"
@@ -27,7 +28,7 @@ def local_weights(config: OvsegConfig) -> list[Path]:
     schema, _, rest = config.model.partition(":")
     path = {
         "builtin": _BUILTIN / rest / WEIGHTS_FILE,
-        "local-dir": Path(rest).expanduser() / WEIGHTS_FILE,
+        "local-dir": user_path(rest) / WEIGHTS_FILE,
     }.get(schema, Path(config.pretrained or ""))
     return [path] if path.is_file() else []
 

@@ -403,3 +403,49 @@ def test_eval_of_bounds_alone_needs_no_clip(tmp_path, tiny_preset):
     arguments = ["eval", "--dataset", "toy", "--root", "1000000:1000001", "--preset", tiny_preset]
     choices = ["--masks", "grid", "--protocol", "bound", "--set", f"ovseg.model=local-dir:{tmp_path}/gone"]
     assert emerseg(*arguments, *choices) == 0
+
+
+def test_images_of_12_bits_are_read_as_such_on_request_and_by_relabel_too(tmp_path, tiny_preset, caplog):
+    bright = cv2.resize(np.random.default_rng(0).integers(0, 255, (4, 6), np.uint8), SIZE_HW[::-1])
+    for folder, image in (("8", bright), ("12", bright.astype(np.uint16) * 16)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(image).save(tmp_path / folder / "a.png")
+    outputs = {name: tmp_path / f"out {name}" for name in ("8", "12")}
+    assert segment(tmp_path / "8", outputs["8"], tiny_preset, "--masks", "grid") == 0
+    assert segment(tmp_path / "12", outputs["12"], tiny_preset, "--masks", "grid", "--bits", "12") == 0
+    assert "--bits 12" not in caplog.text
+    for labels in (None, "dog, sea"):
+        if labels:
+            assert all(emerseg("relabel", output, "--labels", labels) == 0 for output in outputs.values())
+        overlays = [np.asarray(Image.open(output / "overlays/a.png"), int) for output in outputs.values()]
+        assert abs(overlays[0] - overlays[1]).max() <= 2
+    assert segment(tmp_path / "12", tmp_path / "dark", tiny_preset, "--masks", "grid") == 0
+    assert "if they hold 12 bits, say --bits 12" in caplog.text
+
+
+def test_a_missing_image_of_a_list_fails_and_the_rest_is_done(photos, tmp_path, tiny_preset, capsys):
+    names = tmp_path / "names.txt"
+    names.write_text(f"{photos}/a.png\n{photos}/gone.png\n{photos}/b.jpg\n")
+    output = tmp_path / "out"
+    arguments = ("--labels", LABELS, "--output", output, "--preset", tiny_preset, "--masks", "grid", "-q")
+    assert emerseg("segment", names, *arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"failed: {photos}/gone.png: ") and "no image file" in line
+    assert len(assert_consistent(output).imgs) == 2
+    (photos / "gone.png").write_bytes((photos / "a.png").read_bytes())
+    assert emerseg("segment", names, *arguments) == 0
+    assert len(assert_consistent(output).imgs) == 3
+
+
+def test_names_of_any_signs_reach_the_terminal_as_escapes(photos, tmp_path, tiny_preset, capsys):
+    (photos / "a.png").rename(photos / "a\x1b[31m\nb.png")
+    (photos / "c\x1b[0m.png").write_text("no image")
+    arguments = ("--output", tmp_path / "out", "--preset", tiny_preset, "--masks", "grid")
+    assert emerseg("segment", photos, "--labels", LABELS, *arguments) == 1
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown and len(shown.splitlines()) == 5
+    assert r"a\x1b[31m\nb: " in shown and r"c\x1b[0m.png: not an image" in shown
+    assert emerseg("validate", tmp_path / "out") == 0
+    (tmp_path / "out" / "overlays" / "a\x1b[31m\nb.png").unlink()
+    assert emerseg("validate", tmp_path / "out") == 1
+    assert "\x1b" not in (shown := capsys.readouterr().out) and r"a\x1b[31m\nb" in shown

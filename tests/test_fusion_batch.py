@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from filelock import Timeout
 from PIL import Image
 
 from fusion.formats.record import Record
 from fusion.formats.schema import JOURNAL, RUN, JournalEntry
+from fusion.runs import batch
 from fusion.runs.batch import LOCK, locked, plan_run, run_batch
 from fusion.runs.inputs import name_outputs
 from fusion.runs.job import Encoded, Job
@@ -188,6 +193,43 @@ def test_no_image_is_begun_once_told_to_stop(photos, tmp_path):
 def test_the_lock_of_a_folder_is_one_process_s(tmp_path):
     with locked(tmp_path / "out"), pytest.raises(ValueError, match="another process"), locked(tmp_path / "out"):
         pass
+    with locked(tmp_path / "out"):
+        pass
+
+
+@pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_named_with_a_way_out(tmp_path, monkeypatch, error):
+    def flock(*_):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    expected = rf"{tmp_path}/out/\.lock cannot be locked, as its file system has no locks .*: choose an --output on"
+    with pytest.raises(ValueError, match=expected), locked(tmp_path / "out"):
+        pass
+
+
+def test_a_lock_that_another_machine_left_is_named_with_its_owner(tmp_path, monkeypatch):
+    """Where the file itself is the lock, nobody here can tell whether its process still runs."""
+
+    class Taken:
+        def __init__(self, path, timeout):
+            self.path = path
+
+        def acquire(self):
+            raise Timeout(str(self.path))
+
+    monkeypatch.setattr(batch, "FileLock", Taken)
+    lock = tmp_path / "out" / ".lock"
+    lock.parent.mkdir()
+    lock.write_text("4242\nother-host\n")
+    expected = f"by its lock file: 4242 other-host; if that runs no more, even on another machine, delete {lock}"
+    with pytest.raises(ValueError, match=re.escape(expected)), locked(tmp_path / "out"):
+        pass
+
+
+def test_errors_of_the_work_under_a_lock_are_its_own(tmp_path):
+    with pytest.raises(OSError, match="of the work"), locked(tmp_path / "out"):
+        raise OSError(errno.ENOLCK, "of the work")
     with locked(tmp_path / "out"):
         pass
 

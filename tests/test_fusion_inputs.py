@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from fusion.runs import search
 from fusion.runs.inputs import common_names, find_images, name_outputs
 
 
@@ -159,7 +161,7 @@ def test_lists_of_inputs(photos, form, monkeypatch):
     lines = f"b.jpg\n\n  sub  \n{photos}/*.PNG\n"
     path = Path("list.txt" if form == ".txt" else "list")
     path.write_text(lines, encoding="utf-8-sig")
-    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))  # with a byte-order mark
     given = {"@": "@list", ".txt": "list.txt", "-": "-"}[form]
     assert names(find_images([given]), photos) == ["b.jpg", "sub/c.webp", "a.PNG"]
 
@@ -177,6 +179,159 @@ def test_links_and_their_loops_lead_to_each_file_once(photos):
     (photos / "also.jpg").symlink_to(photos / "b.jpg")
     found = names(find_images([photos, str(photos / "**" / "*.jpg")]), photos)
     assert found == ["a.PNG", "also.jpg", "out/overlays/a.png", "sub/c.webp"]
+
+
+def test_linked_folders_are_searched_after_the_others_and_once(photos, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "deep").mkdir()
+    for name in ("e.jpg", "deep/f.png"):
+        (elsewhere / name).touch()
+    (photos / "aa").symlink_to(photos / "sub")  # a second way
+    (photos / "linked").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(photos)
+    (elsewhere / "deep" / "again").symlink_to(elsewhere)
+    (photos / "sub" / "up").symlink_to(photos.parent)
+    (photos / "nowhere").symlink_to(photos / "gone")
+    expected = ["a.PNG", "b.jpg", "linked/deep/f.png", "linked/e.jpg", "out/overlays/a.png", "sub/c.webp"]
+    assert names(find_images([photos]), photos) == expected
+    assert names(find_images([photos / "**" / "*.[jpw]*"]), photos) == [path for path in expected if "PNG" not in path]
+    assert names(find_images([photos / "**"]), photos) == expected
+
+
+def test_globs_do_not_run_in_circles(photos):
+    for name in "xyz":
+        (photos / name).symlink_to(photos)  # 3 ** 40 ways to go round
+    assert names(find_images([photos / "**" / "*.jpg"]), photos) == ["b.jpg"]
+
+
+def test_a_linked_output_folder_is_not_searched(photos, tmp_path_factory):
+    output = tmp_path_factory.mktemp("run")
+    (output / "overlays").mkdir()
+    (output / "overlays" / "x.png").touch()
+    (photos / "results").symlink_to(output)
+    assert "results/overlays/x.png" not in names(find_images([photos], outside=[output / "overlays"]), photos)
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "pbm", "JFIF", "pnm", "dib"])
+def test_less_common_names_of_images_count(tmp_path, suffix):
+    (tmp_path / f"a.{suffix}").touch()
+    assert len(find_images([tmp_path])) == 1
+
+
+def test_one_line_says_what_was_left_out_and_why(photos, monkeypatch, caplog):
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("private"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    monkeypatch.setattr(search, "reads_heif", lambda: False)
+    (photos / "private").mkdir()
+    for name in ("IMG_1.HEIC", "sub/IMG_2.heif", "raw.cr2", "sub/notes.dat", "LICENSE"):
+        (photos / name).touch()
+    found = find_images([photos, photos / "sub", photos / "notes.dat"])
+    assert names(found, photos) == ["a.PNG", "b.jpg", "out/overlays/a.png", "sub/c.webp", "notes.dat"]
+    assert caplog.messages == [
+        "skipped: 4 files whose suffix is no image's (.dat, none, .cr2); "
+        "2 files in HEIC (pip install 'emerseg[heic]' reads them); "
+        f"the folder {photos}/private, which cannot be read (Permission denied)"
+    ]
+    (photos / "phone").mkdir()
+    (photos / "phone" / "a.heic").touch()
+    with pytest.raises(ValueError, match=r"no images in .*phone: .*skipped: .*1 file in HEIC \(pip install"):
+        find_images([photos / "phone"])
+
+
+def test_heic_counts_where_it_can_be_read(tmp_path, monkeypatch, caplog):
+    (tmp_path / "a.heic").touch()
+    monkeypatch.setattr(search, "reads_heif", lambda: True)
+    assert names(find_images([tmp_path]), tmp_path) == ["a.heic"]
+    assert not caplog.messages
+
+
+def test_the_files_of_the_run_itself_are_not_mentioned(photos, caplog):
+    (photos / "out" / "run.json").touch()
+    (photos / "notes.dat").unlink()
+    find_images([photos], outside=[photos / "out" / "overlays"])
+    assert not caplog.messages
+
+
+def test_files_whose_names_look_like_syntax(tmp_path, monkeypatch):
+    """As a shell expands `*`."""
+    monkeypatch.chdir(tmp_path)
+    given = ["~a.png", "~root.png", "@a.png", "[1].png", "*.png", "a?.png", "-.png"]
+    for name in given:
+        Path(name).touch()
+    assert names(find_images(given), tmp_path) == given
+    assert names(find_images(["@a.png"]), tmp_path) == ["@a.png"]
+    Path("list").write_text("\n".join(given))
+    assert names(find_images(["@list"]), tmp_path) == given
+    Path("folder.txt").mkdir()
+    Path("folder.txt/a.png").touch()
+    assert names(find_images(["folder.txt"]), tmp_path) == ["folder.txt/a.png"]
+
+
+def test_the_home_folder_is_meant_where_there_is_no_such_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.png").touch()
+    assert find_images(["~/a.png"]) == find_images(["~/*.png"]) == [tmp_path / "a.png"]
+    with pytest.raises(FileNotFoundError, match=r"no file or folder ~nobody\.png"):
+        find_images(["~nobody.png"])
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["trip [2024]/*.png", "*/trip [2024]/*.png", "trip [2024]/**/*.png", "trip [[]2024]/*", "trip [2024]/[ab].png"],
+)
+def test_brackets_in_folders_that_exist_are_no_wildcards(tmp_path, monkeypatch, pattern):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "old" / "trip [2024]" if pattern.startswith("*/") else tmp_path / "trip [2024]"
+    folder.mkdir(parents=True)
+    (folder / "a.png").touch()
+    assert find_images([pattern]) == [folder / "a.png"]
+
+
+def test_a_missing_line_of_a_list_is_an_image_that_fails_and_the_rest_goes_on(photos, monkeypatch, caplog):
+    monkeypatch.chdir(photos)
+    (photos / "empty").mkdir()
+    lines = "b.jpg\ngone.jpg\n*.tiff\nempty\na.PNG\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    assert names(find_images(["-"]), photos) == ["b.jpg", "gone.jpg", "a.PNG"]
+    assert [message.split(":")[1].strip() for message in caplog.messages] == [
+        "no file matches *.tiff",
+        "no images in empty",
+    ]
+    monkeypatch.setattr("sys.stdin", io.StringIO("gone.jpg\nlost/*.jpg\n"))
+    with pytest.raises(ValueError, match=r"list of images - names none: no file or folder gone\.jpg"):
+        find_images(["-"])
+
+
+def test_lists_hold_names_of_any_bytes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = [b"caf\xe9.png", "\u2028 line\x0c.png".encode(), b"a b.png"]
+    for name in given:
+        Path(os.fsdecode(name)).touch()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\r\n".join(given))))
+    assert [os.fsencode(path.name) for path in find_images(["-"])] == given
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("a.png\n".encode("utf-16"))))
+    with pytest.raises(ValueError, match="cannot be read: it is no text"):
+        find_images(["-"])
+
+
+def test_a_closed_standard_input_is_an_error(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ValueError, match="standard input is closed"):
+        find_images(["-"])
+
+
+@pytest.mark.parametrize("given", ["", " "])
+def test_no_text_is_no_input(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
+    with pytest.raises(ValueError, match=f"input is '{given}', expected an image, a folder or a glob"):
+        find_images([given])
 
 
 def test_names_too_long_for_a_file_system_are_cut_and_told_apart():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 
 from ground.checks import (
@@ -18,6 +20,7 @@ from ground.checks import (
     number,
     one_of,
     or_null,
+    seed_of,
     text,
     whole,
     yes_no,
@@ -114,3 +117,17 @@ def test_choices_and_checks_are_light() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.uint8, np.int32])
+def test_whole_numbers_of_every_type_are_seeds(kind):
+    seed = seed_of(kind(3))
+    assert (type(seed), seed) == (int, 3)
+
+
+@pytest.mark.parametrize("value", [True, 1.0, np.float64(3), "3", None, -1, 2**53 + 1, 2**64])
+def test_what_is_no_seed_is_one_line(value):
+    with pytest.raises(
+        ValueError, match=rf"seed is {re.escape(repr(value))}, expected a whole number from 0 to {2**53}$"
+    ):
+        seed_of(value)

@@ -36,6 +36,8 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path):
         (b"- a\n- b\n", "holds list, expected a mapping of sections"),
         (b"a: [1,\n b: }", "cannot be read as YAML"),
         (b"\xff\xfe\xfd", "cannot be read as YAML"),
+        (b"[" * 9999, "cannot be read as YAML"),
+        (b"a: 2024-13-45", "cannot be read as YAML"),
     ],
 )
 def test_what_is_no_mapping_is_named_in_one_line(tmp_path, content, message):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tiny_ovseg import tiny_backbone
 
 from ovseg.labels import Label
 from ovseg.prompts import TEMPLATES, embed_labels, fill, label_prompts, resolve_templates
@@ -76,3 +77,22 @@ def test_labels_do_not_touch_each_other() -> None:
     together = embed_labels(labels, "photo", letters)
     alone = np.concatenate([embed_labels([label], "photo", letters) for label in labels])
     np.testing.assert_array_equal(together, alone)
+
+
+def test_labels_that_the_model_cannot_tell_apart_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    labels = [Label("cab"), Label("bee"), Label("bac"), Label("feed"), Label("deef"), Label("fax", ("gaze",))]
+    for _ in range(3):
+        embed_labels(labels, "simple", letters)
+    (warning,) = caplog.messages
+    assert "cannot tell these labels apart: 'cab', 'bac'; 'feed', 'deef' (" in warning
+    caplog.clear()
+    embed_labels([Label("cab"), Label("bee"), Label("face")], "simple", letters)
+    assert not caplog.messages
+
+
+def test_prompts_that_are_cut_to_one_start_are_one_to_the_model(caplog: pytest.LogCaptureFixture) -> None:
+    long = " ".join(["very"] * 80)
+    labels = [Label(f"{long} red"), Label("cat"), Label(f"{long} blue"), Label("cats")]
+    embed_labels(labels, ("a {}",), tiny_backbone().encode_text)
+    (warning,) = caplog.messages
+    assert "apart: 'very very ve...very very red', 'very very ve...ery very blue' (" in warning

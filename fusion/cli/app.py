@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from fusion.cli import options
+from fusion.cli.console import printable, safe_streams
 from fusion.cli.evaluate import evaluate
 from fusion.cli.segment import masks, relabel, segment
 from fusion.cli.validate import validate
@@ -49,7 +50,7 @@ class _OneLineErrors(TyperGroup):
 
 
 def _fail(message: str, code: int = 2) -> int:
-    print(f"emerseg: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"emerseg: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 
@@ -102,7 +103,7 @@ def download(
     from fusion.models.presets import load_preset
 
     for section, where in download_weights(load_preset(preset, overrides or ())).items():
-        print(f"{section}: {where}")
+        print(printable(f"{section}: {where}"))
 
 
 @app.command()
@@ -120,35 +121,37 @@ def presets() -> None:
 
 @app.command()
 def labels(
-    file: Annotated[str, typer.Argument(help="A label file (.txt, .yaml) or comma-separated labels.")],
+    file: Annotated[str, typer.Argument(help="A label file or comma-separated labels.")],
 ) -> None:
     """Show how a label file is read: category ids, names, synonyms, stuff or thing, colours."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    from fusion.cli.labels import labels_of
+    from fusion.cli.console import set_up_output
+    from fusion.cli.labels import labels_of, note_kinds
     from fusion.formats.palette import label_colors
+    from ovseg.labels import as_labels
 
-    read = labels_of(file)
+    set_up_output(verbose=False)
+    read = as_labels(labels_of(file))
     table = Table("id", "name", "synonyms", "kind", "colour")
     for index, (label, color) in enumerate(zip(read, label_colors(read), strict=True), start=1):
         hexadecimal = "#{:02x}{:02x}{:02x}".format(*color)
         table.add_row(
             str(index),
-            escape(label.name),
-            escape(", ".join(label.synonyms)),
+            escape(printable(label.name)),
+            escape(printable(", ".join(label.synonyms))),
             "stuff" if label.stuff else "thing",
-            f"[{hexadecimal}]██[/] {hexadecimal}",
+            f"[on {hexadecimal}]  [/] {hexadecimal}",
         )
     Console().print(table)
+    note_kinds(read)
 
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the results.")] = Path(
-        "emerseg-demo"
-    ),
+    output: options.Output = Path("emerseg-demo"),
     device: options.Device = "auto",
     dtype: options.Dtype = Dtype.AUTO,
     quiet: options.Quiet = False,
@@ -157,7 +160,7 @@ def demo(
     """Segment bundled example scenes with the embedded models, and compare with their ground truth. No network."""
     from fusion.cli.console import set_up_output
 
-    set_up_output(verbose=verbose)
+    set_up_output(verbose=verbose, quiet=quiet)
     from fusion.cli.demo import show_demo
 
     show_demo(output, device=device, dtype=dtype, quiet=quiet)
@@ -165,4 +168,5 @@ def demo(
 
 def main() -> None:
     """The console script."""
+    safe_streams()
     app()

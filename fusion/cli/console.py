@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -25,12 +27,45 @@ if TYPE_CHECKING:
 PACKAGES = ("ground", "emerdiff", "ovseg", "fusion")
 
 
-def set_up_output(*, verbose: bool, progress_bars: bool = False) -> None:
+# What moves the cursor, colours, breaks lines, turns the direction of writing, or is no text.
+_UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+
+
+def printable(text: str) -> str:
+    """`text` on one line, for a terminal: names of files and labels may hold any sign, which escapes stand for."""
+    return _UNPRINTABLE.sub(lambda sign: sign[0].encode("unicode_escape").decode("ascii"), text)
+
+
+class _OneLine(logging.Formatter):
+    """A line for each message; a traceback, which only `--verbose` shows, keeps its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
+
+
+def safe_streams() -> None:
+    """Standard output that takes any text, whatever its encoding, and is there even where it was closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def set_up_output(*, verbose: bool, quiet: bool = False, progress_bars: bool = False) -> None:
     """Before the heavy libraries are imported: let them speak if `verbose`, else keep them quiet.
 
-    `progress_bars`: show the bars of downloads nevertheless.
+    Our own packages warn unless `quiet`. `progress_bars`: show the bars of downloads nevertheless.
     """
-    logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s", level=logging.ERROR)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(name)s: %(message)s" if verbose else "emerseg: %(message)s"))
+    if quiet:
+        handler.setLevel(logging.ERROR)
+    logging.basicConfig(handlers=[handler], level=logging.ERROR)
     for package in PACKAGES:
         logging.getLogger(package).setLevel(logging.INFO if verbose else logging.WARNING)
     if verbose:
@@ -103,7 +138,7 @@ def _with_lines(outcomes: Iterator[Outcome], total: int, quiet: bool) -> Iterato
     for number, outcome in enumerate(outcomes, start=1):
         worked += outcome.status != "skipped"
         if outcome.status == "failed":
-            print(f"failed: {outcome.source}: {outcome.reason}", file=sys.stderr)
+            print(_failure(outcome), file=sys.stderr)
         elif not quiet:
             rest = _pace(worked, time.monotonic() - began, total - number)
             print(f"[{number}/{total}] {_line(outcome)}{rest}", file=sys.stderr, flush=True)
@@ -143,15 +178,19 @@ def _with_bar(outcomes: Iterator[Outcome], total: int, quiet: bool) -> Iterator[
         for outcome in outcomes:
             worked += outcome.status != "skipped"
             if outcome.status == "failed":
-                progress.console.print(f"failed: {outcome.source}: {outcome.reason}", markup=False, highlight=False)
+                progress.console.print(_failure(outcome), markup=False, highlight=False)
             pace = f"{60 * worked / (time.monotonic() - began):.1f}/min  " if worked else ""
-            progress.update(task, advance=1, description=escape(outcome.name), pace=pace)
+            progress.update(task, advance=1, description=escape(printable(outcome.name)), pace=pace)
             yield outcome
 
 
 def _line(outcome: Outcome) -> str:
     what = "finished before" if outcome.status == "skipped" else f"{outcome.seconds:.1f} s"
-    return f"{outcome.name}: {what}"
+    return f"{printable(outcome.name)}: {what}"
+
+
+def _failure(outcome: Outcome) -> str:
+    return printable(f"failed: {outcome.source}: {outcome.reason}")
 
 
 def _summary(counts: Counter[str]) -> str:

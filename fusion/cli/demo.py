@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fusion.cli.console import percent, run_to_end
+from fusion.cli.console import percent, printable, run_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,8 +41,8 @@ def show_demo(output: Path, *, device: str, dtype: str, quiet: bool) -> None:
     rows = score_demo(segmenter, output, scenes)
     sheets = write_sheets(segmenter, output, scenes)
     _print_scores(rows, len(scenes))
-    print(f"contact sheets: {sheets[0]} … {sheets[-1].name}")
-    print(f"all results:    {output / 'overlays'}, {output / 'instances.json'}, {output / 'report.html'}")
+    print(printable(f"contact sheets: {sheets[0]} … {sheets[-1].name}"))
+    print(printable(f"all results:    {output / 'overlays'}, {output / 'instances.json'}, {output / 'report.html'}"))
 
 
 def _print_scores(rows: Sequence[Row], count: int) -> None:

@@ -1,25 +1,44 @@
-"""The labels of a command: text such as "cat, grass, sky", or a label file → labels."""
+"""The labels of a command: text such as "cat, grass, sky [stuff]", or a label file → labels."""
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
-from ovseg.labels import parse_labels, read_labels
+from ground.paths import user_path
+from ovseg.labels import SUFFIXES, read_labels
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ovseg.labels import Label
 
-_SUFFIXES = (".txt", ".yaml", ".yml")
+log = logging.getLogger(__name__)
 
 
-def labels_of(text: str) -> tuple[Label, ...]:
-    """Labels of a comma-separated text, or of the label file that it names.
+def labels_of(text: str) -> Sequence[str | Label]:
+    """Labels of a comma-separated text, or of the label file that it names: what is a file is never a label.
 
-    Raises FileNotFoundError if it looks like a file that is not there, ValueError on bad labels.
+    Raises FileNotFoundError if it looks like a file that is not there, ValueError on a file that is no label file.
     """
-    if text.lower().endswith(_SUFFIXES) and ("," not in text or os.path.isfile(text)):
-        if not os.path.isfile(os.path.expanduser(text)):
-            raise FileNotFoundError(f'no label file {text}; labels are given as in --labels "cat, grass, sky"')
-        return read_labels(text)
-    return parse_labels(text)
+    path = user_path(text)
+    if os.path.exists(path) and not os.path.isdir(path):
+        if path.suffix.lower() not in SUFFIXES:
+            raise ValueError(
+                f'{text} is a file, and label files end in {", ".join(SUFFIXES)}; as a label it is "{text} [thing]"'
+            )
+        return read_labels(path)
+    if text.lower().endswith((*SUFFIXES, ".csv")) and "," not in text:
+        raise FileNotFoundError(f'no label file {text}; labels are given as in --labels "cat, grass, sky"')
+    return text.split(",")
+
+
+def note_kinds(labels: Sequence[Label]) -> None:
+    """Log a note if all labels are of one kind, which the evaluation of COCO panoptic divides by zero with."""
+    kinds = {label.stuff for label in labels}
+    if len(kinds) == 1:
+        kind, other = ("stuff", "thing") if labels[0].stuff else ("things", "stuff")
+        log.warning(
+            'all labels are %s: panopticapi divides by zero where there is no %s; say "NAME [%s]"', kind, other, other
+        )

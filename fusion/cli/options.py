@@ -11,7 +11,9 @@ import typer
 from emerdiff.speed import Speed
 from fusion.step.choices import FuseRule, MaskSource, SegmentationStyle
 from ground import choices
+from ground.checks import MAX_SEED
 from ground.choices import Choice
+from ground.paths import user_path
 from ovseg.choices import DenseVariant
 
 
@@ -35,6 +37,21 @@ def split_list(value: str | None) -> list[str]:
     return [part.strip() for part in value.split(",")] if value is not None else []
 
 
+def named(text: str | Path) -> Path:
+    """A path; an empty text does not stand for the current folder."""
+    if not str(text).strip():
+        raise typer.BadParameter(f"it is {text!r}, expected a path")
+    return user_path(text)
+
+
+def folder(text: str | Path) -> Path:
+    """A folder, which need not be there."""
+    path = named(text)
+    if path.exists() and not path.is_dir():
+        raise typer.BadParameter(f"{str(text)!r} is a file, expected a folder")
+    return path
+
+
 Inputs = Annotated[
     list[str],
     typer.Argument(
@@ -43,7 +60,13 @@ Inputs = Annotated[
         show_default=False,
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the results.")]
+Output = Annotated[Path, typer.Option("--output", "-o", parser=folder, metavar="DIR", help="Folder for the results.")]
+Labels = Annotated[
+    str, typer.Option("--labels", "-l", help='Labels, as in "cat, grass, sky \\[stuff]", or a label file.')
+]
+Background = Annotated[
+    str | None, typer.Option("--background", help="Labels, or a label file, whose pixels become other.")
+]
 PresetName = Annotated[str, typer.Option("--preset", help="A preset's name (see `emerseg presets`) or YAML file.")]
 Masks = Annotated[MaskSource, typer.Option("--masks", help="Where masks come from; none: CLIP alone.")]
 HowFast = Annotated[
@@ -75,10 +98,18 @@ MaxMegapixels = Annotated[
     float | None,
     typer.Option("--max-megapixels", min=0, help="Refuse images of more million pixels (bombs). Default: 180."),
 ]
+Bits = Annotated[
+    int | None,
+    typer.Option(
+        "--bits", min=9, max=16, help="Bits that samples of 16-bit images hold, such as 12, if the files do not say it."
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[choices.Dtype, typer.Option("--dtype", help="Precision; auto: float16 on a GPU, else float32.")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Trajectories of the diffusion model at once.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the noise; the same seed gives the same result.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=MAX_SEED, help="Seed of the noise; the same seed gives the same result.")
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do finished images again.")]
 Overrides = Annotated[

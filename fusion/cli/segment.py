@@ -14,12 +14,10 @@ from ground.choices import Dtype
 
 def segment(
     inputs: options.Inputs,
-    labels: Annotated[str, typer.Option("--labels", "-l", help='Labels, as in "cat, grass, sky", or a label file.')],
+    labels: options.Labels,
     output: options.Output,
     preset: options.PresetName = "sd15",
-    background: Annotated[
-        str | None, typer.Option("--background", help="Labels, or a label file, whose pixels become other.")
-    ] = None,
+    background: options.Background = None,
     masks: options.Masks = MaskSource.EMERDIFF,
     clusters: options.Clusters = None,
     speed: options.HowFast = None,
@@ -30,6 +28,7 @@ def segment(
     min_area: options.MinArea = None,
     segmentation: options.Segmentation = None,
     max_megapixels: options.MaxMegapixels = None,
+    bits: options.Bits = None,
     device: options.Device = "auto",
     dtype: options.Dtype = Dtype.AUTO,
     batch: options.Batch = None,
@@ -46,8 +45,8 @@ def segment(
     """
     from fusion.cli.console import run_to_end, set_up_output
 
-    set_up_output(verbose=verbose)
-    from fusion.cli.labels import labels_of
+    set_up_output(verbose=verbose, quiet=quiet)
+    from fusion.cli.labels import labels_of, note_kinds
     from fusion.models.presets import load_preset
     from fusion.runs.folder import opened_run
     from fusion.runs.spec import RunSpec
@@ -70,8 +69,9 @@ def segment(
         masks=masks,
         seed=seed,
         dtype=dtype,
-        **options.given(segmentation=segmentation, max_megapixels=max_megapixels),
+        **options.given(segmentation=segmentation, max_megapixels=max_megapixels, bits=bits),
     )
+    note_kinds(spec.labels)
     with opened_run(spec, inputs, output, device=device, limit=limit, overwrite=overwrite) as run:
         code = run_to_end(run.start, len(run.files), quiet=quiet)
     raise typer.Exit(code)
@@ -85,6 +85,7 @@ def masks(
     clusters: options.Clusters = None,
     speed: options.HowFast = None,
     max_megapixels: options.MaxMegapixels = None,
+    bits: options.Bits = None,
     device: options.Device = "auto",
     dtype: options.Dtype = Dtype.AUTO,
     batch: options.Batch = None,
@@ -98,7 +99,7 @@ def masks(
     """Class-agnostic masks of images, without labels: masks/NAME.npz, and overlays that show them."""
     from fusion.cli.console import run_to_end, set_up_output
 
-    set_up_output(verbose=verbose)
+    set_up_output(verbose=verbose, quiet=quiet)
     from fusion.models.presets import load_preset
     from fusion.runs.folder import opened_run
     from fusion.runs.spec import RunSpec
@@ -108,7 +109,7 @@ def masks(
         masks=masks,
         seed=seed,
         dtype=dtype,
-        **options.given(max_megapixels=max_megapixels),
+        **options.given(max_megapixels=max_megapixels, bits=bits),
     )
     with opened_run(spec, inputs, output, device=device, limit=limit, overwrite=overwrite) as run:
         code = run_to_end(run.start, len(run.files), quiet=quiet)
@@ -117,12 +118,10 @@ def masks(
 
 def relabel(
     output: Annotated[
-        Path, typer.Argument(help="The output folder of an earlier run.", metavar="DIR", file_okay=False)
+        Path, typer.Argument(help="The output folder of an earlier run.", metavar="DIR", parser=options.folder)
     ],
-    labels: Annotated[str, typer.Option("--labels", "-l", help='Labels, as in "cat, grass, sky", or a label file.')],
-    background: Annotated[
-        str | None, typer.Option("--background", help="Labels, or a label file, whose pixels become other.")
-    ] = None,
+    labels: options.Labels,
+    background: options.Background = None,
     clip: options.Clip = None,
     fuse: options.Fuse = None,
     min_score: options.MinScore = None,
@@ -141,8 +140,8 @@ def relabel(
     """
     from fusion.cli.console import run_to_end, set_up_output
 
-    set_up_output(verbose=verbose)
-    from fusion.cli.labels import labels_of
+    set_up_output(verbose=verbose, quiet=quiet)
+    from fusion.cli.labels import labels_of, note_kinds
     from fusion.runs.folder import opened_relabelling
     from fusion.runs.relabel import relabelled
 
@@ -155,6 +154,7 @@ def relabel(
         ),
         **options.given(segmentation=segmentation, max_megapixels=max_megapixels),
     )
+    note_kinds(spec.labels)
     with opened_relabelling(spec, output, device=device) as run:
         code = run_to_end(run.start, len(run.files), quiet=quiet)
     raise typer.Exit(code)

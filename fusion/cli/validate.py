@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +13,14 @@ SHOWN = 100  # faults; the rest is counted
 
 
 def validate(
-    folder: Annotated[Path, typer.Argument(help="The output folder of a run.", metavar="DIR")],
+    folder: Annotated[Path, typer.Argument(help="The output folder of a run.", metavar="DIR", parser=options.named)],
     max_megapixels: options.MaxMegapixels = None,
 ) -> None:
     """Check the output folder of `emerseg segment`: every file there, whole, and in agreement with all others.
 
     Exit code 0 and one line of summary if it is valid, else 1 and a line per fault.
     """
-    from fusion.cli.console import set_up_output
+    from fusion.cli.console import printable, set_up_output
 
     set_up_output(verbose=False)
     from fusion.validate import count
@@ -32,16 +31,10 @@ def validate(
     number = 0
     for number, fault in enumerate(find_faults(folder), start=1):
         if number <= SHOWN:
-            print(_one_line(f"{fault.path}: {fault.message}"))
+            print(printable(f"{fault.path}: {fault.message}"))
     if number > SHOWN:
         print(f"... and {number - SHOWN} more")
     if number:
         raise typer.Exit(1)
     images, annotations = count(folder)
     print(f"valid: {images} images, {annotations} annotations")
-
-
-def _one_line(text: str) -> str:
-    """Text that prints everywhere: names of files may hold line breaks, and bytes that are no text."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return " ".join(text.split()).encode(encoding, "backslashreplace").decode(encoding)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fusion.evaluation.metrics import UNKNOWN
-from fusion.runs.inputs import SUFFIXES
+from fusion.runs.search import SUFFIXES
 from ground.images import read_image
+from ground.paths import user_path
 
 _BLANK = 255  # in the label maps of `pictures`: nobody said what is there
 _NO_LABEL = "background"  # their class of everything that nobody named: it is not looked for
@@ -74,7 +75,7 @@ def _pictures(root: str, limit: int | None) -> Dataset:
     A class `background` is unknown too. Label maps tell no objects apart: regions are the classes.
     """
     match = re.fullmatch(r"(.+?)(?::(\d*):(\d*):(\d*))?", root)
-    labels = Path(match[1] if match else root).expanduser()
+    labels = user_path(match[1] if match else root)
     if "labels" not in labels.parts or not (labels / "names.txt").is_file():
         raise ValueError(
             f"root is {root!r}, expected a folder of label maps with a names.txt, `labels` in its path, "

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from fusion.formats.fonts import draw_text, text_length
 from fusion.formats.palette import RGB, label_colors
 from fusion.formats.partition import Partition
 from ground.images import as_rgb
@@ -66,17 +67,16 @@ def draw_legend(
     """
     height, width = image.shape[:2]
     size = max(_MIN_FONT, round(min(height, width) * 0.034))  # px of the font; the rest is in proportion
-    font = ImageFont.load_default(size)
     line, pad = round(size * 1.45), round(size * 0.6)
     room, text_width = int(height * _MAX_HEIGHT - pad) // line, int(width * _MAX_WIDTH) - 3 * size
     if not entries or room < 1 or text_width < 2 * size:
         return image
     shown = entries if len(entries) <= room else entries[: room - 1]
-    rows: list[tuple[str, RGB | None]] = [(_shortened(name, font, text_width), color) for name, color in shown]
+    rows: list[tuple[str, RGB | None]] = [(_shortened(name, size, text_width), color) for name, color in shown]
     if len(shown) < len(entries):
         rows.append((f"+ {len(entries) - len(shown)} more", None))
 
-    panel_width = round(max(font.getlength(text) for text, _ in rows)) + round(1.5 * size) + 2 * pad
+    panel_width = round(max(text_length(text, size) for text, _ in rows)) + round(1.5 * size) + 2 * pad
     panel = Image.new("RGBA", (panel_width, len(rows) * line + pad))
     draw = ImageDraw.Draw(panel)
     draw.rounded_rectangle((0, 0, panel.width - 1, panel.height - 1), radius=pad, fill=_PANEL)
@@ -84,7 +84,7 @@ def draw_legend(
         top = pad // 2 + row * line + (line - size) // 2
         if color is not None:
             draw.rounded_rectangle((pad, top, pad + size, top + size), radius=size // 5, fill=color)
-        draw.text((pad + round(1.5 * size), top + size / 2), text, font=font, fill=_TEXT, anchor="lm")
+        draw_text(draw, (pad + round(1.5 * size), top + size / 2), text, size, _TEXT)
     corners = [(left, top) for top in (height - pad - panel.height, pad) for left in (pad, width - pad - panel.width)]
     left, top = min(corners, key=lambda c: busy[c[1] : c[1] + panel.height, c[0] : c[0] + panel.width].sum())
     canvas = Image.fromarray(image)
@@ -99,11 +99,11 @@ def _borders(label_map: NDArray[np.int32], width: int) -> NDArray[np.bool_]:
     return cv2.dilate(ids, kernel) != cv2.erode(ids, kernel)
 
 
-def _shortened(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, max_width: int) -> str:
-    """`name` on one line, cut to `max_width` px."""
+def _shortened(name: str, size: int, max_width: int) -> str:
+    """`name` on one line, cut to `max_width` px in fonts of `size` px."""
     text = " ".join(name.split())
-    if font.getlength(text) <= max_width:
+    if text_length(text, size) <= max_width:
         return text
-    while text and font.getlength(text + "…") > max_width:
+    while text and text_length(text + "…", size) > max_width:
         text = text[:-1]
     return text + "…"

@@ -185,6 +185,7 @@ class RunFile(Record):
     segmentation: str
     seed: Pixels
     dtype: str
+    bits: int | None = None  # that 16-bit samples of its images hold, if their files do not say it
     max_megapixels: Number  # what its images need, or more
     labels: list[LabelEntry]
     background: list[LabelEntry]

@@ -120,7 +120,7 @@ def _parse_override(override: str) -> tuple[str, str, Any]:
         )
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"override {override!r}: the value is no YAML: {' '.join(str(error).split())}") from None
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value, re.IGNORECASE):
         # YAML 1.1 takes 1e-5, without a point, for text.

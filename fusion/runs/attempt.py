@@ -33,10 +33,10 @@ class Attempt:
     reason: str | None = None  # why it failed
 
 
-def read(file: ImageFile) -> tuple[Attempt, NDArray[np.uint8]]:
+def read(file: ImageFile, bits: int | None) -> tuple[Attempt, NDArray[np.uint8]]:
     start = time.perf_counter()
     fingerprint = file.fingerprint if file.path.is_file() else []
-    image = read_image(file.path)
+    image = read_image(file.path, bits)
     return Attempt(file, fingerprint, time.perf_counter() - start), image
 
 

@@ -7,6 +7,7 @@ the result is that of a run that was never stopped.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 from collections import deque
@@ -28,9 +29,11 @@ from fusion.runs.inputs import ImageFile, common_names
 from fusion.runs.job import Compute, Finished, Job, Outcome
 from fusion.runs.journal import Journal, Numbering
 from fusion.runs.outputs import folders, output_sizes, remove_outputs
-from ground.files import OutOfSpaceError, is_full, json_bytes, own_size, write_json
+from ground.files import OutOfSpaceError, is_full, json_bytes, own_size, read_own, write_json
 
 LOCK = ".lock"
+# What says of a file system that it knows no locks: some network drives, and some folders shared with a container.
+_NO_LOCKS = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +48,35 @@ def locked(output: Path) -> Iterator[None]:
     for path in (output / LOCK, *folders(output)):
         if path.is_symlink():
             raise ValueError(f"{path} is a link, expected a {'file' if path.name == LOCK else 'folder'} in {output}")
+    lock = FileLock(output / LOCK, timeout=0)
     try:
-        with FileLock(output / LOCK, timeout=0):
-            yield
+        lock.acquire()
     except Timeout:
-        raise ValueError(f"another process is writing to {output}: wait for it, or choose another --output") from None
+        raise ValueError(
+            f"another process is writing to {output}{_lock_owner(output / LOCK)}: "
+            "wait for it, or choose another --output"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        raise ValueError(
+            f"{output / LOCK} cannot be locked, as its file system has no locks ({error}): "
+            "choose an --output on another one"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _lock_owner(lock: Path) -> str:
+    """What a lock file says of its process: only where the system has no locks, and the file itself is one."""
+    owner = ""
+    with suppress(OSError):
+        owner = " ".join(read_own(lock)[:200].decode("utf-8", "replace").split())
+    return (
+        f" (by its lock file: {owner}; if that runs no more, even on another machine, delete {lock})" if owner else ""
+    )
 
 
 @dataclass(frozen=True)
@@ -111,7 +138,7 @@ def _run(plan: Plan, job: Job, how: Compute | None, stop: Callable[[], bool]) ->
     try:
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             coming: deque[Callable[[], Outcome]] = deque()
-            for file, reading in _read_ahead(plan, reader):
+            for file, reading in _read_ahead(plan, reader, job.bits):
                 if stop():
                     break
                 if reading is None or how is None:
@@ -133,12 +160,12 @@ def _run(plan: Plan, job: Job, how: Compute | None, stop: Callable[[], bool]) ->
 
 
 def _read_ahead(
-    plan: Plan, reader: Executor
+    plan: Plan, reader: Executor, bits: int | None
 ) -> Iterator[tuple[ImageFile, Future[tuple[Attempt, NDArray[np.uint8]]] | None]]:
     """Every file and, if it is wanted, its image, whose reading begins while the one before is worked on."""
     ahead: deque[tuple[ImageFile, Future[Any] | None]] = deque()
     for file in plan.files:
-        ahead.append((file, reader.submit(read, file) if file in plan.wanted else None))
+        ahead.append((file, reader.submit(read, file, bits) if file in plan.wanted else None))
         if len(ahead) > 1:
             yield ahead.popleft()
     yield from ahead

@@ -46,6 +46,8 @@ def run_folder(
     An image that fails has its reason in its `Outcome`. Raises FileNotFoundError or ValueError on inputs, labels and
     settings that are wrong, WeightsMissing on weights that are not on this disk.
     """
+    if not str(output).strip():
+        raise ValueError(f"output is {str(output)!r}, expected a folder")
     given = [inputs] if isinstance(inputs, (str, Path)) else inputs
     opened = opened_run(spec, given, Path(output), device=device, limit=limit, overwrite=overwrite)
     with opened as run:

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import hashlib
 import itertools
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusion.runs.outputs import SUFFIXES as OUTPUTS
-from fusion.runs.outputs import holds_run
+from fusion.runs.search import SUFFIXES, Search
+from ground.paths import user_path
 
-SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".gif",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".pgm",
-    ".jp2",
-    ".avif",
-)
+log = logging.getLogger(__name__)
+
 MAX_STEM = 200  # bytes of an output's name without its suffix
 
 
@@ -52,72 +42,81 @@ def find_images(inputs: Sequence[str | Path], *, outside: Sequence[Path] = ()) -
     Another file counts whatever its suffix; a folder stands for all files in it, at any depth, that have one of
     SUFFIXES and are not hidden, sorted by path; what is no existing path is tried as a glob
     (`photos/**/*.jpg`). Folders and globs find nothing in the folders `outside`, nor in the output folder of another
-    run, by whatever link they are reached: outputs are never taken for inputs.
+    run, by whatever link they are reached: outputs are never taken for inputs. One warning says what was left out.
 
-    Raises FileNotFoundError on an input that matches nothing, ValueError on a folder without images.
+    Raises FileNotFoundError on an input that matches nothing, ValueError on a folder without images. In a list only one
+    of its lines must be right: a missing file of the others is an image that cannot be read, what else is wrong with
+    them is a warning.
     """
-    places = _Places(outside)
+    search = Search(outside)
     found: dict[str, Path] = {}
-    for given in _listed(inputs):
-        paths = [Path(os.path.abspath(path)) for path in _expand(Path(given).expanduser())]
-        if not Path(given).expanduser().is_file():
-            root = _searched_folder(Path(given).expanduser())
-            paths = [path for path in paths if not places.hold_output(str(path), root)]
-        if not paths:
-            raise ValueError(f"no images in {given}: expected files ending in {', '.join(SUFFIXES)}")
-        for path in paths:
-            found.setdefault(places.real(str(path)), path)
+    for given in inputs:
+        for path in _of_input(given, search):
+            found.setdefault(search.real(str(path)), path)
+    if search.skipped:
+        log.warning("skipped: %s", search.skipped)
     return list(found.values())
 
 
-class _Places:
-    """Where paths lead to, and whether that is in an output folder of a run. Every folder is looked at once."""
-
-    def __init__(self, outside: Sequence[Path]) -> None:
-        self._real: dict[str, str] = {}
-        self._barred: dict[tuple[str, str], bool] = {}
-        self._outputs = {os.path.realpath(folder): True for folder in outside}
-        # Images may lie in the very folder that is written to, beside its outputs.
-        self._current = {os.path.dirname(folder) for folder in self._outputs}
-
-    def real(self, path: str) -> str:
-        """The real path of an absolute one."""
-        folder, name = os.path.split(path)
-        real = os.path.join(self._real_folder(folder), name)
-        return os.path.realpath(real) if os.path.islink(real) else real
-
-    def _real_folder(self, folder: str) -> str:
-        if folder not in self._real:
-            self._real[folder] = folder if os.path.dirname(folder) == folder else self.real(folder)
-        return self._real[folder]
-
-    def hold_output(self, path: str, root: str) -> bool:
-        """Whether a file that was found in the folder `root` lies in an output folder, or is a link into one."""
-        folder, real = os.path.dirname(path), self.real(path)
-        return self._is_barred(folder, root) or self._is_output(os.path.dirname(real))
-
-    def _is_barred(self, folder: str, root: str) -> bool:
-        """Whether a folder, or one between it and `root`, is an output folder."""
-        if (folder, root) not in self._barred:
-            parent = os.path.dirname(folder)
-            above = len(folder) > len(root) and self._is_barred(parent, root)
-            self._barred[folder, root] = above or self._is_output(self._real_folder(folder))
-        return self._barred[folder, root]
-
-    def _is_output(self, folder: str) -> bool:
-        """Whether a folder, a real path, is the output folder of a run or one of its subfolders for outputs."""
-        if folder not in self._outputs:
-            parent, name = os.path.split(folder)
-            is_run = folder not in self._current and holds_run(folder)
-            self._outputs[folder] = is_run or (name in OUTPUTS and holds_run(parent))
-        return self._outputs[folder]
+def _of_input(given: str | Path, search: Search) -> list[Path]:
+    """The images of one input."""
+    lines = _list_of(given)
+    if lines is None:
+        return _found(given, search)
+    paths, errors = [], []
+    for line in lines:
+        try:
+            paths += _found(line, search)
+        except (OSError, ValueError) as error:
+            errors.append(str(error))
+            if isinstance(error, FileNotFoundError) and not glob.has_magic(line):
+                paths.append(Path(os.path.abspath(user_path(line))))
+            else:
+                log.warning("list of images %s: %s", given, error)
+    if len(errors) == len(lines):
+        raise ValueError(f"list of images {given} names none: {errors[0]}")
+    return paths
 
 
-def _searched_folder(given: Path) -> str:
-    """The folder that an input is searched from: of a glob, what stands before its first wildcard."""
-    if given.is_dir():
-        return os.path.abspath(given)
-    return os.path.abspath(Path(*itertools.takewhile(lambda part: not glob.has_magic(part), given.parts)))
+def _found(given: str | Path, search: Search) -> list[Path]:
+    if not str(given).strip() and not os.path.lexists(given):
+        raise ValueError(f"input is {str(given)!r}, expected an image, a folder or a glob")
+    paths = search.find(user_path(given))
+    if not paths:
+        skipped = f"; skipped: {search.skipped}" if search.skipped else ""
+        raise ValueError(f"no images in {given}: expected files ending in {', '.join(SUFFIXES)}{skipped}")
+    return paths
+
+
+def _list_of(given: str | Path) -> list[str] | None:
+    """The lines of a list, or None if `given` is none. Paths in it are relative to where the command runs."""
+    text = str(given)
+    is_marked = text.startswith("@") and not os.path.lexists(text)
+    path = user_path(text[1:] if is_marked else text)
+    if text == "-":
+        data = _standard_input()
+    elif is_marked or (path.suffix.lower() == ".txt" and not path.is_dir()):
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"list of images {given} cannot be read: {error}") from None
+    else:
+        return None
+    # File names may be any bytes but NUL.
+    if b"\0" in data:
+        raise ValueError(f"list of images {given} cannot be read: it is no text")
+    lines = [line.strip(" \t\r") for line in os.fsdecode(data.removeprefix(codecs.BOM_UTF8)).split("\n")]
+    lines = [line for line in lines if line]
+    if not lines:
+        raise ValueError(f"list of images {given} is empty: expected an image, folder or glob a line")
+    return lines
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise ValueError("standard input is closed: expected an image, folder or glob a line")
+    data = getattr(sys.stdin, "buffer", sys.stdin).read()
+    return data if isinstance(data, bytes) else os.fsencode(data)
 
 
 def name_outputs(paths: Iterable[Path], known: Mapping[str, str]) -> list[ImageFile]:
@@ -160,44 +159,6 @@ def common_names(sources: Iterable[str]) -> list[str]:
     except ValueError:  # on two Windows drives
         return [path.as_posix() for path in paths]
     return [path.relative_to(root).as_posix() for path in paths]
-
-
-def _listed(inputs: Iterable[str | Path]) -> Iterator[str | Path]:
-    """The inputs, with the lines of each list in its place; paths in a list are relative to where the command runs."""
-    for given in inputs:
-        if str(given) == "-":
-            lines = sys.stdin.read().splitlines()
-        elif str(given).startswith("@") or str(given).lower().endswith(".txt"):
-            try:
-                lines = Path(str(given).removeprefix("@")).expanduser().read_text(encoding="utf-8-sig").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"list of images {given} cannot be read: {error}") from None
-        else:
-            yield given
-            continue
-        listed = [line.strip() for line in lines if line.strip()]
-        if not listed:
-            raise ValueError(f"list of images {given} is empty: expected an image, folder or glob a line")
-        yield from listed
-
-
-def _expand(given: Path) -> list[Path]:
-    """The files that an input stands for."""
-    if given.is_dir():
-        walked = [Path(parent, file) for parent, _, files in os.walk(given) for file in files]
-        return sorted(path for path in walked if _is_image(path.relative_to(given)))
-    if given.exists():
-        return [given]
-    matches = [Path(match) for match in sorted(glob.glob(str(given), recursive=True))]
-    matches = [match for match in matches if match.exists()]  # not so where links lead nowhere or in circles
-    if not matches:
-        raise FileNotFoundError(f"no file {'matches' if glob.has_magic(str(given)) else 'or folder'} {given}")
-    return [file for match in matches for file in _expand(match)]
-
-
-def _is_image(path: Path) -> bool:
-    """Has an image's suffix and no hidden part; `path` is relative to the folder it was found in."""
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
 def _stem(path: Path) -> str:

@@ -57,3 +57,4 @@ class Job:
     export: Callable[[Sequence[Finished]], Mapping[str, str]]
     # (images, million pixels of the largest that is done) → what run.json holds.
     run_file: Callable[[Sequence[RunImage], float], Record]
+    bits: int | None = None  # that 16-bit samples of the images hold, if their files do not say it

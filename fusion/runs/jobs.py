@@ -97,6 +97,7 @@ def segment_job(output: Path, spec: RunSpec) -> Job:
         exports=(INSTANCES, RESULTS, PANOPTIC, REPORT),
         export=partial(write_exports, output, labels=spec.labels),
         run_file=spec.run_file,
+        bits=spec.bits,
     )
 
 
@@ -126,6 +127,7 @@ def masks_job(spec: RunSpec) -> Job:
         exports=(),
         export=lambda finished: {},
         run_file=spec.run_file,
+        bits=spec.bits,
     )
 
 

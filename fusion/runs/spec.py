@@ -13,8 +13,9 @@ from fusion.formats.schema import RUN, LabelEntry, RunFile, RunImage
 from fusion.models.load import weights_used
 from fusion.models.presets import SECTIONS, Preset, config_hash, load_preset, make_preset, mask_hash, with_overrides
 from fusion.step.choices import MaskSource, SegmentationStyle
-from ground.checks import above
+from ground.checks import above, seed_of
 from ground.choices import Dtype
+from ground.depth import BITS
 from ground.files import read_own
 from ground.images import MAX_MEGAPIXELS
 from ground.versions import all_versions
@@ -34,6 +35,7 @@ class RunSpec:
     segmentation: SegmentationStyle  # how instances.json says where a region is
     seed: int  # of the noise
     dtype: Dtype  # of the models
+    bits: int | None  # that 16-bit samples of images hold, if their files do not say it, see `ground.depth`
     max_megapixels: float  # larger images are refused; no part of the hash
 
     def __init__(
@@ -45,6 +47,7 @@ class RunSpec:
         segmentation: str = "rle",
         seed: int = 0,
         dtype: str = "auto",
+        bits: int | None = None,
         max_megapixels: float = MAX_MEGAPIXELS,
     ) -> None:
         """`preset` is a name, a .yaml file or a loaded one; labels may be plain text. ValueError on a bad value."""
@@ -53,6 +56,8 @@ class RunSpec:
             raise ValueError("masks is 'none', which is CLIP alone, and there are no labels for it")
         if not _MEGAPIXELS.accepts(max_megapixels):
             raise ValueError(f"max_megapixels is {max_megapixels!r}, expected {_MEGAPIXELS.expected}")
+        if bits is not None and (isinstance(bits, bool) or bits not in BITS):
+            raise ValueError(f"bits is {bits!r}, expected a whole number from {BITS[0]} to {BITS[-1]}")
         named = as_labels(labels, background) if labels else ()
         values: dict[str, Any] = {
             "preset": preset if isinstance(preset, Preset) else load_preset(preset),
@@ -60,8 +65,9 @@ class RunSpec:
             "background": named[len(labels) :],
             "masks": source,
             "segmentation": SegmentationStyle.of(segmentation, "segmentation"),
-            "seed": seed,
+            "seed": seed_of(seed),
             "dtype": Dtype.of(dtype, "dtype"),
+            "bits": None if bits is None else int(bits),
             "max_megapixels": _MEGAPIXELS.stored(max_megapixels),
         }
         for name, value in values.items():
@@ -78,6 +84,7 @@ class RunSpec:
             seed=self.seed,
             dtype=self.dtype,
             segmentation=self.segmentation,
+            **self._reading,
             labels=[asdict(label) for label in self.labels],
             background=[asdict(label) for label in self.background],
         )
@@ -85,7 +92,12 @@ class RunSpec:
     @cached_property
     def mask_hash(self) -> str:
         """SHA-256 (hex) of all that decides the masks of a given image, so that they serve other labels as well."""
-        return mask_hash(self.preset.emerdiff, self.masks, seed=self.seed, dtype=self.dtype)
+        return mask_hash(self.preset.emerdiff, self.masks, seed=self.seed, dtype=self.dtype, **self._reading)
+
+    @property
+    def _reading(self) -> dict[str, int]:
+        """What decides how images are read, if it is not their files alone."""
+        return {} if self.bits is None else {"bits": self.bits}
 
     def run_file(self, images: Sequence[RunImage], largest: float) -> RunFile:
         """What run.json says of it, of the software and weights that it runs with, and of its images.
@@ -100,6 +112,7 @@ class RunSpec:
             segmentation=str(self.segmentation),
             seed=self.seed,
             dtype=str(self.dtype),
+            bits=self.bits,
             max_megapixels=max(self.max_megapixels, float(math.ceil(largest))),
             labels=[_label_entry(label) for label in self.labels],
             background=[_label_entry(label) for label in self.background],
@@ -122,6 +135,7 @@ class RunSpec:
                 segmentation=run.segmentation,
                 seed=run.seed,
                 dtype=run.dtype,
+                bits=run.bits,
                 max_megapixels=run.max_megapixels,
             )
         except (ValueError, KeyError) as error:
