@@ -33,7 +33,7 @@ def to_8_bits(image: Image.Image, path: Path | None = None, bits: int | None = N
     is_grey = image.mode.split(";")[0] == "I"
     if is_grey:
         samples = np.asarray(image)
-    elif path and stored == 16 and (bits or held < 16 or _is_dark(image)):
+    elif path and image.format == "PNG" and stored == 16 and (bits or held < 16 or _is_dark(image)):
         samples = _colors(path)  # Pillow keeps the upper 8 bits of colours, which here may be empty
     else:
         return image

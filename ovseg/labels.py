@@ -43,9 +43,6 @@ class Label:
             raise ValueError(f"label name is {self.name!r}, expected text")
         if not isinstance(self.synonyms, tuple) or not all(isinstance(name, str) for name in self.synonyms):
             raise ValueError(f"synonyms of {self.name!r} are {self.synonyms!r}, expected a tuple of texts")
-        for name in (self.name, *self.synonyms):
-            if any("\ud800" <= letter <= "\udfff" for letter in name):
-                raise ValueError(f"label name is {name!r}, expected text that can be written as UTF-8")
         if not isinstance(self.stuff, bool):
             raise ValueError(f"stuff of {self.name!r} is {self.stuff!r}, expected true or false")
         if self.color is not None and not (isinstance(self.color, tuple) and _is_rgb(self.color)):
@@ -126,6 +123,8 @@ def _checked(entries: Sequence[_Entry]) -> tuple[Label, ...]:
         names = [name.strip() for name in (label.name, *label.synonyms)]
         if not all(_shown(name) for name in names):
             raise ValueError(f"{where} has an empty name or synonym")
+        if odd := [name for name in names if any("\ud800" <= sign <= "\udfff" for sign in name)]:
+            raise ValueError(f"{where} is {odd[0]!r}, expected text that can be written as UTF-8")
         labels.append(replace(label, name=names[0], synonyms=tuple(names[1:])))
         same = _shown(unicodedata.normalize("NFC", names[0])).casefold()
         places.setdefault(same, []).append(f"{names[0]!r} ({where})")

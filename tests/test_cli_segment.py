@@ -448,4 +448,4 @@ def test_names_of_any_signs_reach_the_terminal_as_escapes(photos, tmp_path, tiny
     assert emerseg("validate", tmp_path / "out") == 0
     (tmp_path / "out" / "overlays" / "a\x1b[31m\nb.png").unlink()
     assert emerseg("validate", tmp_path / "out") == 1
-    assert "\x1b" not in (shown := capsys.readouterr().out) and r"a\x1b[31m\nb" in shown
+    assert "\x1b" not in (shown := capsys.readouterr().out) and r"a\x1b[31m b" in shown

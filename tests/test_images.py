@@ -320,6 +320,23 @@ def test_colours_of_fewer_bits_keep_all_of_them(tmp_path, caplog):
     assert_close(read_image(saved(tmp_path / "8.png", Image.fromarray(RGB)), bits=12), RGB)
 
 
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "jpg", "ppm"])
+def test_a_dark_image_of_8_bits_is_a_dark_image(tmp_path, caplog, suffix):
+    path = saved(tmp_path / f"a.{suffix}", Image.new("RGB", (40, 30), (5, 5, 5)))
+    for bits in (None, 12):
+        assert_close(read_image(path, bits), np.full((30, 40, 3), 5, np.uint8))
+    assert not caplog.messages
+
+
+def test_dark_colours_of_a_16_bit_tiff_are_read(tmp_path):
+    samples = np.full((4, 6, 3), 4000, ">u2")
+    tags = [(256, 6), (257, 4), (258, 16), (259, 1), (262, 2), (273, 8), (277, 3), (278, 4), (279, samples.nbytes)]
+    directory = struct.pack(">H", len(tags)) + b"".join(struct.pack(">HHII", tag, 4, 1, value) for tag, value in tags)
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"MM\0*" + struct.pack(">I", 8 + samples.nbytes) + samples.tobytes() + directory + bytes(4))
+    assert_close(read_image(path), np.full((4, 6, 3), 15, np.uint8))
+
+
 def test_a_tiff_of_12_bits_a_sample_is_no_dark_one(tmp_path):
     samples = np.arange(0, 4096, 64, dtype=np.uint16).reshape(4, 16)
     pairs = samples.reshape(-1, 2)

@@ -31,7 +31,7 @@ def validate(
     number = 0
     for number, fault in enumerate(find_faults(folder), start=1):
         if number <= SHOWN:
-            print(printable(f"{fault.path}: {fault.message}"))
+            print(printable(" ".join(f"{fault.path}: {fault.message}".split())))
     if number > SHOWN:
         print(f"... and {number - SHOWN} more")
     if number:
