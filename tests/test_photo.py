@@ -38,7 +38,7 @@ def test_the_preset_differs_from_toy_in_its_labels_and_what_suits_photographs_al
         {name for name, value in asdict(one).items() if getattr(other, name) != value}
         for one, other in ((mini.emerdiff, toy.emerdiff), (mini.fusion, toy.fusion))
     ]
-    of_masks = {"image_size", "clusters", "guided_radius", "timestep_feature", "timestep_modulate", "speed"}
+    of_masks = {"image_size", "clusters", "guided_radius", "timestep_feature", "timestep_modulate"}
     assert differing == [of_masks, {"fuse"}]
     assert (mini.ovseg.model, toy.ovseg.model) == ("builtin:photo", "builtin:mini")
 
