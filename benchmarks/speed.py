@@ -42,6 +42,7 @@ from emerdiff import Backbone, EmerDiff, EmerDiffConfig
 from emerdiff.affinity import Affinity, affinity_modules, affinity_of
 from emerdiff.attention import first_outputs, shared_attention
 from emerdiff.backbone import with_transposed_upsampling
+from emerdiff.frame import to_frame
 from emerdiff.prefix import recorded_prefix, resumed_after
 from emerdiff.schedule import NoiseSchedule
 from emerdiff.speed import SPEEDS
@@ -274,7 +275,7 @@ def _counted(call: Callable[[], object]) -> int:
 
 @torch.inference_mode()
 def _unet_flops(model: EmerDiff, image: NDArray[np.uint8]) -> int:
-    latent = model._encoded(image)
+    latent = model.backbone.encode(to_frame(image, model._frame_hw(image)))
     return _counted(lambda: model.backbone.predict(latent, 1))
 
 

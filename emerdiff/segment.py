@@ -86,15 +86,16 @@ class EmerDiff:
         more clusters than the feature layer has positions.
         """
         rgb = as_rgb(image)
+        frame_hw = self._frame_hw(rgb)
         generator = torch.Generator().manual_seed(seed_of(seed))
-        clean = self._encoded(rgb)
+        clean = self.backbone.encode(to_frame(rgb, frame_hw))
         choices = self.config.choices
         seen = observe(self.backbone, clean, self.config, generator, with_affinity=choices.spread or keep_affinity)
         low_res, features = low_resolution_masks(seen.features, seen.grid_hw, self.config)
         planes = self._modulation_planes(clean, low_res, generator) if choices.modulation else list(one_hot(low_res))
         if choices.spread and seen.affinity is not None:
             planes = list(seen.affinity.spread(torch.stack(shares(planes))).cpu())
-        label_map = largest_plane(self._at_image_size(planes, rgb, low_res.shape[0]))
+        label_map = largest_plane(self._at_image_size(planes, rgb, frame_hw, low_res.shape[0]))
         return Masks(
             label_map,
             low_res,
@@ -109,14 +110,11 @@ class EmerDiff:
         """The baseline: the clusters that `segment` finds with this seed, upsampled bilinearly, argmax."""
         rgb = as_rgb(image)
         generator = torch.Generator().manual_seed(seed_of(seed))
-        seen = observe(self.backbone, self._encoded(rgb), self.config, generator, with_affinity=False)
+        clean = self.backbone.encode(to_frame(rgb, self._frame_hw(rgb)))
+        seen = observe(self.backbone, clean, self.config, generator, with_affinity=False)
         low_res, features = low_resolution_masks(seen.features, seen.grid_hw, self.config)
         planes = one_hot(low_res)
         return Masks(largest_plane(resized_planes(planes, rgb.shape[:2])), low_res, features)
-
-    def _encoded(self, rgb: NDArray[np.uint8]) -> Tensor:
-        """z0 of the image at the model's size, (1, C, h, w) float32."""
-        return self.backbone.encode(to_frame(rgb, self._frame_hw(rgb)))
 
     def _modulation_planes(self, clean: Tensor, low_res: NDArray[np.int32], generator: torch.Generator) -> list[Tensor]:
         """K difference maps (h, w) float32 of the masks M^i of `low_res`, weighted by locality."""
@@ -130,15 +128,14 @@ class EmerDiff:
         return frame_size((rgb.shape[0], rgb.shape[1]), self.config.image_size, self.backbone.side_multiple)
 
     def _at_image_size(
-        self, planes: Sequence[Tensor], rgb: NDArray[np.uint8], grid_rows: int
+        self, planes: Sequence[Tensor], rgb: NDArray[np.uint8], frame_hw: tuple[int, int], grid_rows: int
     ) -> Iterator[NDArray[np.float32]]:
         """The planes (h, w) at the image's size (H, W): bilinear, or by the guided filter if the config asks for it.
 
-        `grid_rows` is the number of rows of the feature layer's grid.
+        `frame_hw` is the model's size, `grid_rows` the number of rows of the feature layer's grid.
         """
         if self.config.choices.guided_radius == 0:
             return resized_planes(planes, rgb.shape[:2])
-        frame_hw = self._frame_hw(rgb)
         radius = max(1, round(self.config.choices.guided_radius * frame_hw[0] / grid_rows))  # px of the frame
         return guided_planes(planes, rgb, frame_hw, radius)
 
