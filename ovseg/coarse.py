@@ -33,7 +33,10 @@ class CoarseMap:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", as_labels(self.labels))
-        object.__setattr__(self, "background", as_labels(self.background) if self.background else ())
+        # Plain text means the label of that name, whatever else is known of it.
+        named = {label.name: label for label in self.labels}
+        given = [named.get(label, label) if isinstance(label, str) else label for label in self.background]
+        object.__setattr__(self, "background", as_labels(given) if given else ())
         check_indices("CoarseMap.label_map", self.label_map, 2, len(self.labels))
         for name, ndim in (("logits", 3), ("embeddings", 3), ("text_embeddings", 2)):
             check_array(f"CoarseMap.{name}", getattr(self, name), np.float32, ndim)

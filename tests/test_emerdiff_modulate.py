@@ -49,7 +49,9 @@ def test_production_equals_the_reference(prediction_type, inject_attention, modu
 @pytest.mark.slow
 def test_the_label_map_of_the_embedded_model_is_that_of_the_reference():
     """A scene in six masks at three timesteps: 36 trajectories one after another, so small is the frame."""
-    segmenter = EmerDiff.from_preset("toy", device="cpu", clusters=6, image_size=128, timestep_modulate=201)
+    segmenter = EmerDiff.from_preset(
+        "toy", device="cpu", speed="exact", clusters=6, image_size=128, timestep_modulate=201
+    )
     segmenter = EmerDiff(segmenter.backbone, replace(segmenter.config, locality=0, guided_radius=0))
     image = scene(1_000_000).image
     masks = segmenter.segment(image, keep_difference=True)
