@@ -31,11 +31,10 @@ def to_8_bits(image: Image.Image, path: Path | None = None, bits: int | None = N
         raise ValueError("pixels are floating-point numbers without a known range, expected 8 or 16 bits a channel")
     stored, held = _file_bits(image, path)
     is_grey = image.mode.split(";")[0] == "I"
-    if is_grey:
-        samples = np.asarray(image)
-    elif path and image.format == "PNG" and stored == 16 and (bits or held < 16 or _is_dark(image)):
+    samples = np.asarray(image) if is_grey else None
+    if path and image.format == "PNG" and not is_grey and stored == 16 and (bits or held < 16 or _is_dark(image)):
         samples = _colors(path)  # Pillow keeps the upper 8 bits of colours, which here may be empty
-    else:
+    if samples is None:
         return image
     lowest, highest = int(samples.min()), int(samples.max())
     if lowest < 0 or highest >= 2**16:
@@ -92,10 +91,10 @@ def _png_bits(path: Path) -> tuple[int, int]:
     return stored, stored
 
 
-def _colors(path: Path) -> NDArray[np.uint16]:
-    """(H, W, 3) uint16 RGB of a 16-bit PNG."""
+def _colors(path: Path) -> NDArray[np.uint16] | None:
+    """(H, W, 3) uint16 RGB of a 16-bit PNG, or None if OpenCV cannot read it as such."""
     data = np.frombuffer(path.read_bytes(), np.uint8)
     decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16 or decoded.ndim != 3:
-        raise ValueError("colours of 16 bits that OpenCV cannot read")
+        return None
     return np.ascontiguousarray(decoded[..., 2::-1])
