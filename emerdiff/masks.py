@@ -18,6 +18,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from emerdiff.affinity import Affinity
 
+from ground.arrays import check_array, check_indices
 from ground.files import replacing
 
 # Name → dtype and number of axes.
@@ -54,11 +55,9 @@ class Masks:
     def __post_init__(self) -> None:
         for name, (dtype, ndim) in _ARRAYS.items():
             if name != "difference" or self.difference is not None:
-                _check(name, getattr(self, name), dtype, ndim)
-        for name, indices in (("label_map", self.label_map), ("low_res", self.low_res)):
-            low, high = int(indices.min()), int(indices.max())
-            if low < 0 or high >= self.num_masks:
-                raise ValueError(f"Masks.{name} holds {low}..{high}, expected within 0..{self.num_masks - 1}")
+                check_array(f"Masks.{name}", getattr(self, name), dtype, ndim)
+        for name in ("label_map", "low_res"):
+            check_indices(f"Masks.{name}", getattr(self, name), 2, self.num_masks)
         if self.difference is not None:
             expected = (self.num_masks, *self.label_map.shape)
             if self.difference.shape != expected:
@@ -189,9 +188,3 @@ def _check_headers(headers: Mapping[str, _Member], size_hw: tuple[int, int] | No
     expected = (headers["features"].shape[0], *shape)
     if "difference" in headers and headers["difference"].shape != expected:
         raise ValueError(f"difference has shape {headers['difference'].shape}, expected {expected}")
-
-
-def _check(name: str, array: NDArray[Any], dtype: type[np.generic], ndim: int) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != ndim or array.size == 0:
-        given = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise ValueError(f"Masks.{name} is {given}, expected a non-empty {ndim}-D {np.dtype(dtype).name} array")

@@ -5,7 +5,7 @@ Imports nothing heavy: the command line lists the modes before torch is loaded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ground.choices import Choice
 
@@ -52,33 +52,15 @@ class Choices:
     guided_radius: float
 
 
-# Without modulated denoising, what concerns it does not matter.
+_EXACT = Choices(
+    modulation=True, spread=False, one_step=False, differences="images", one_side=False, passes=0, guided_radius=0.0
+)
+_FAST = Choices(
+    modulation=True, spread=True, one_step=True, differences="latents", one_side=True, passes=12, guided_radius=1.5
+)
 SPEEDS: dict[str, Choices] = {
-    Speed.EXACT: Choices(
-        modulation=True,
-        spread=False,
-        one_step=False,
-        differences="images",
-        one_side=False,
-        passes=0,
-        guided_radius=0.0,
-    ),
-    Speed.FAST: Choices(
-        modulation=True,
-        spread=True,
-        one_step=True,
-        differences="latents",
-        one_side=True,
-        passes=12,
-        guided_radius=1.5,
-    ),
-    Speed.INSTANT: Choices(
-        modulation=False,
-        spread=True,
-        one_step=True,
-        differences="latents",
-        one_side=True,
-        passes=12,
-        guided_radius=1.5,
-    ),
+    Speed.EXACT: _EXACT,
+    Speed.FAST: _FAST,
+    # What concerns modulated denoising does not matter without it.
+    Speed.INSTANT: replace(_FAST, modulation=False),
 }

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fusion.formats.palette import palette
-from fusion.formats.report import THUMBNAIL, ReportImage, thumbnails, write_report
+from fusion.formats.report import THUMBNAIL, ReportImage, ReportPage, thumbnails
 from fusion.formats.schema import Evidence, ImageRecord, Region
+from ground.files import replacing
 from ovseg import Label
 
 LABELS = [Label("cat"), Label("grass", stuff=True), Label("sky", stuff=True)]
@@ -72,6 +73,14 @@ def done(name, regions, layers, file_name=None, first_id=1, size_hw=SIZE_HW):
 
 def failed(name, reason, file_name=None):
     return ReportImage(name, f"{name}.png" if file_name is None else file_name, reason, None)
+
+
+def write_report(path, images, labels, title):
+    with replacing(path) as file:
+        page = ReportPage(file, labels, title)
+        for image in images:
+            page.add(image)
+        page.close()
 
 
 class Scripts(HTMLParser):

@@ -24,7 +24,6 @@ from PIL import Image
 from fusion.formats.palette import RGB, label_colors
 from fusion.formats.render import draw_regions
 from fusion.formats.schema import ImageRecord
-from ground.files import replacing
 from ovseg.labels import Label
 
 THUMBNAIL = 240  # px, the longer side at most
@@ -62,20 +61,11 @@ def thumbnails(image: NDArray[np.uint8], label_map: NDArray[np.int32], colors: S
     return {"thumbnail": _jpeg(small), "overlay": _jpeg(overlay)}
 
 
-def write_report(path: Path, images: Iterable[ReportImage], labels: Sequence[Label], title: str) -> None:
-    """Write the page about `images`, in their order; the same input gives the same bytes.
-
-    One image is in memory at a time. Links lead to overlays/NAME.png beside `path`.
-    """
-    with replacing(path) as file:
-        page = ReportPage(file, labels, title)
-        for image in images:
-            page.add(image)
-        page.close()
-
-
 class ReportPage:
-    """The page, written image by image into an open binary file: `add` each image, then `close`."""
+    """The page, written image by image into an open binary file: `add` each image, then `close`.
+
+    The same images give the same bytes. Links lead to overlays/NAME.png beside the file.
+    """
 
     def __init__(self, file: IO[bytes], labels: Sequence[Label], title: str) -> None:
         self._file = file
