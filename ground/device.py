@@ -25,6 +25,16 @@ def resolve_device(device: str) -> torch.device:
         raise ValueError(f"device is {device!r}, expected auto or a usable one of cpu, cuda, mps: {reason}") from None
 
 
+def resolved(device: str, dtype: str) -> dict[str, str]:
+    """Where a model runs and in which precision, by name: what decides its results. Errors as below.
+
+    One name for all devices of a kind: "cuda" for "cuda:1".
+    """
+    where = resolve_device(device)
+    precision = resolve_dtype(dtype, where)
+    return {"device": where.type, "dtype": next(str(name) for name, known in DTYPES.items() if known == precision)}
+
+
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """`auto` (float16 on cuda and mps, float32 elsewhere) or a key of DTYPES; else ValueError."""
     if dtype == Dtype.AUTO:

@@ -19,6 +19,7 @@ from fusion.models.segmenter import Segmenter
 from fusion.runs import folder as runs_folder
 from fusion.runs.journal import Journal
 from fusion.runs.relabel import relabelled
+from fusion.runs.spec import RunSpec
 from fusion.validate import validate
 from ground.images import limit_pixels
 
@@ -239,6 +240,29 @@ def test_what_relabel_is_not_told_stays_as_it_was(photos, tmp_path, tiny_preset)
     assert (spec.segmentation, spec.seed, spec.max_megapixels) == ("polygon", 3, 200.0)
     assert spec.preset.fusion.min_score == 0.1
     assert relabelled(output, ["dog"], background=[]).background == ()
+
+
+# Of another device
+
+
+def test_masks_of_another_device_serve_relabel_and_its_results_are_another_run(
+    photos, output, tiny_preset, monkeypatch, capsys
+):
+    shutil.rmtree(output)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("fusion.runs.spec.resolved", lambda device, dtype: {"device": "cuda", "dtype": "float16"})
+        assert segment(photos, output, tiny_preset, *GRID) == 0
+    assert json.loads((output / RUN).read_bytes())["ran"] == {"device": "cuda", "dtype": "float16"}
+    before = times(output / "masks")
+
+    assert segment(photos, output, tiny_preset, *GRID) == 2
+    assert "of cuda in float16, now cpu in float32: choose another --output" in capsys.readouterr().err
+
+    monkeypatch.setattr("fusion.models.segmenter.Segmenter.make_masks", lambda *_: pytest.fail("masks are made again"))
+    assert emerseg("relabel", output, "--labels", "dog, cat", "--device", "cpu", "-q") == 0
+    assert times(output / "masks") == before
+    run = RunSpec.read(output)
+    assert (run.ran["device"], run.hash) == ("cpu", Journal.open(output).config_hash)
 
 
 # Moved

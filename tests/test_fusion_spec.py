@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,23 @@ def test_how_samples_are_read_belongs_to_the_run(tiny_preset, tmp_path):
     assert twelve.mask_hash == same.mask_hash != plain.mask_hash
     (tmp_path / "run.json").write_bytes(twelve.run_file([], 0).to_bytes())
     assert RunSpec.read(tmp_path).hash == twelve.hash
+
+
+def test_what_auto_is_here_belongs_to_the_run(tiny_preset, tmp_path):
+    def spec(**choices):
+        return RunSpec(tiny_preset, ["cat"], **{"device": "cpu", **choices})
+
+    auto, float32, bfloat16 = spec(), spec(dtype="float32"), spec(dtype="bfloat16")
+    assert (auto.hash, auto.mask_hash) == (float32.hash, float32.mask_hash)
+    assert auto.hash != bfloat16.hash and auto.mask_hash != bfloat16.mask_hash
+    assert auto.ran == {"device": "cpu", "dtype": "float32"}
+    (tmp_path / "run.json").write_bytes(bfloat16.run_file([], 0).to_bytes())
+    read = RunSpec.read(tmp_path)
+    # Other labels may run elsewhere; the masks that are there stay what they are.
+    assert read.mask_hash == bfloat16.mask_hash and replace(read, dtype="float32").mask_hash == bfloat16.mask_hash
+    assert replace(read, dtype="float32").hash not in (auto.hash, bfloat16.hash)
+    with pytest.raises(ValueError, match="device is 'gpu', expected auto or a usable one of cpu, cuda, mps"):
+        _ = spec(device="gpu").hash
 
 
 @pytest.mark.parametrize("bits", [0, 8, 17, -12, True, "12", 12.5])

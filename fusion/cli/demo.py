@@ -30,7 +30,7 @@ def show_demo(output: Path, *, device: str, dtype: str, quiet: bool) -> None:
 
     segmenter = Segmenter.from_preset(PRESET, device=device, dtype=dtype)
     scenes = save_scenes(output.absolute() / "scenes")
-    spec = RunSpec(segmenter.preset, demo_labels(), dtype=dtype)
+    spec = RunSpec(segmenter.preset, demo_labels(), device=device, dtype=dtype)
     job, how = segment_job(output, spec), segmenting(segmenter, output, spec)
     with locked(output):
         journal = Journal.open(output)

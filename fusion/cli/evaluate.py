@@ -99,6 +99,7 @@ def evaluate(
     from fusion.models.load import load_clip, load_diffusion
     from fusion.models.presets import config_hash, load_preset
     from fusion.models.sources import mask_maker
+    from ground.device import resolved
     from ground.files import write_json
     from ovseg import OpenVocabSegmenter
 
@@ -133,7 +134,7 @@ def evaluate(
             "dataset": dataset,
             "root": root,
             "images": data.count,
-            "config_hash": config_hash(settings, seed=seed, dtype=dtype),
+            "config_hash": config_hash(settings, seed=seed, **resolved(device, dtype)),
             "rows": [asdict(row) for row in rows],
         }
         write_json(json, table)

@@ -68,11 +68,12 @@ def segment(
         background=labels_of(background) if background is not None else (),
         masks=masks,
         seed=seed,
+        device=device,
         dtype=dtype,
         **options.given(segmentation=segmentation, max_megapixels=max_megapixels, bits=bits),
     )
     note_kinds(spec.labels)
-    with opened_run(spec, inputs, output, device=device, limit=limit, overwrite=overwrite) as run:
+    with opened_run(spec, inputs, output, limit=limit, overwrite=overwrite) as run:
         code = run_to_end(run.start, len(run.files), quiet=quiet)
     raise typer.Exit(code)
 
@@ -108,10 +109,11 @@ def masks(
         preset=load_preset(preset, options.overrides_of(overrides, clusters=clusters, speed=speed, batch=batch)),
         masks=masks,
         seed=seed,
+        device=device,
         dtype=dtype,
         **options.given(max_megapixels=max_megapixels, bits=bits),
     )
-    with opened_run(spec, inputs, output, device=device, limit=limit, overwrite=overwrite) as run:
+    with opened_run(spec, inputs, output, limit=limit, overwrite=overwrite) as run:
         code = run_to_end(run.start, len(run.files), quiet=quiet)
     raise typer.Exit(code)
 
@@ -152,9 +154,10 @@ def relabel(
         options.overrides_of(
             overrides, clip=clip, fuse=fuse, min_score=min_score, min_margin=min_margin, min_area=min_area
         ),
+        device=device,
         **options.given(segmentation=segmentation, max_megapixels=max_megapixels),
     )
     note_kinds(spec.labels)
-    with opened_relabelling(spec, output, device=device) as run:
+    with opened_relabelling(spec, output) as run:
         code = run_to_end(run.start, len(run.files), quiet=quiet)
     raise typer.Exit(code)

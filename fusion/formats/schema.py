@@ -176,6 +176,13 @@ class RunImage(Record):
     seconds: Number
 
 
+class Ran(Record):
+    """Where the models ran, and in which precision."""
+
+    device: str
+    dtype: str
+
+
 class RunFile(Record):
     """run.json: what a run was made with and of."""
 
@@ -184,7 +191,9 @@ class RunFile(Record):
     masks: str
     segmentation: str
     seed: Pixels
-    dtype: str
+    dtype: str  # that was asked for
+    ran: Ran
+    mask_hash: Sha256  # of all that decides its masks
     bits: int | None = None  # that 16-bit samples of its images hold, if their files do not say it
     max_megapixels: Number  # what its images need, or more
     labels: list[LabelEntry]

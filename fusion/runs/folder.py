@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from fusion.runs.jobs import masking, masks_job, segment_job, segmenting
 from fusion.runs.journal import Journal
 from fusion.runs.outputs import folders
 from fusion.runs.relabel import earlier_files
-from fusion.runs.spec import RunSpec
+from fusion.runs.spec import RunSpec, read_run
 from ground.images import limit_pixels
 
 
@@ -35,7 +35,6 @@ def run_folder(
     inputs: Sequence[str | Path] | str | Path,
     output: str | Path,
     *,
-    device: str = "auto",
     limit: int | None = None,
     overwrite: bool = False,
 ) -> tuple[Outcome, ...]:
@@ -49,7 +48,7 @@ def run_folder(
     if not str(output).strip():
         raise ValueError(f"output is {str(output)!r}, expected a folder")
     given = [inputs] if isinstance(inputs, (str, Path)) else inputs
-    opened = opened_run(spec, given, Path(output), device=device, limit=limit, overwrite=overwrite)
+    opened = opened_run(spec, given, Path(output), limit=limit, overwrite=overwrite)
     with opened as run:
         return tuple(run.start())
 
@@ -60,7 +59,6 @@ def opened_run(
     inputs: Sequence[str | Path],
     output: Path,
     *,
-    device: str = "auto",
     limit: int | None = None,
     overwrite: bool = False,
 ) -> Iterator[OpenRun]:
@@ -74,21 +72,30 @@ def opened_run(
         journal = Journal.open(output)
         if journal.config_hash not in (None, spec.hash) and not overwrite:
             raise ValueError(
-                f"{output} holds results of another configuration ({journal.config_hash[:12]}, now {spec.hash[:12]}): "
-                "choose another --output, or give --overwrite"
+                f"{output} holds results of another configuration ({journal.config_hash[:12]}, now {spec.hash[:12]})"
+                f"{_ran_otherwise(spec, output)}: choose another --output, or give --overwrite"
             )
         files = name_outputs(paths, journal.names)[:limit]
-        yield _opened(files, journal, spec, partial(_compute, spec, output, device), overwrite=overwrite)
+        yield _opened(files, journal, spec, partial(_compute, spec, output), overwrite=overwrite)
+
+
+def _ran_otherwise(spec: RunSpec, output: Path) -> str:
+    """What differs, if it is the device or the precision: they are not always asked for."""
+    with suppress(ValueError):
+        earlier, now = read_run(output).ran, spec.ran
+        if (earlier.device, earlier.dtype) != (now["device"], now["dtype"]):
+            return f", of {earlier.device} in {earlier.dtype}, now {now['device']} in {now['dtype']}"
+    return ""
 
 
 @contextmanager
-def opened_relabelling(spec: RunSpec, output: Path, *, device: str = "auto") -> Iterator[OpenRun]:
+def opened_relabelling(spec: RunSpec, output: Path) -> Iterator[OpenRun]:
     """The images of an earlier run once more, by `spec` (see `relabelled`) and on their cached masks."""
     limit_pixels(spec.max_megapixels)
     with locked(output):
         journal = Journal.open(output)
         files = earlier_files(journal)
-        yield _opened(files, journal, spec, partial(_compute_on_cached_masks, spec, output, device))
+        yield _opened(files, journal, spec, partial(_compute_on_cached_masks, spec, output))
 
 
 def _opened(
@@ -106,14 +113,14 @@ def _opened(
     return OpenRun(files, partial(run_batch, plan, job, how))
 
 
-def _compute(spec: RunSpec, output: Path, device: str) -> Compute:
+def _compute(spec: RunSpec, output: Path) -> Compute:
     if spec.labels:
-        segmenter = Segmenter.from_preset(spec.preset, masks=spec.masks, device=device, dtype=spec.dtype)
+        segmenter = Segmenter.from_preset(spec.preset, masks=spec.masks, device=spec.device, dtype=spec.dtype)
         return segmenting(segmenter, output, spec)
-    model = load_diffusion(spec.masks, spec.preset, device=device, dtype=spec.dtype)
+    model = load_diffusion(spec.masks, spec.preset, device=spec.device, dtype=spec.dtype)
     return masking(mask_maker(spec.masks, spec.preset.emerdiff, model), output, spec)
 
 
-def _compute_on_cached_masks(spec: RunSpec, output: Path, device: str) -> Compute:
-    clip = load_clip(spec.preset, device=device, dtype=spec.dtype)
+def _compute_on_cached_masks(spec: RunSpec, output: Path) -> Compute:
+    clip = load_clip(spec.preset, device=spec.device, dtype=spec.dtype)
     return segmenting(Segmenter(spec.preset, clip, None, spec.masks), output, spec)

@@ -9,13 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fusion.formats.schema import RUN, LabelEntry, RunFile, RunImage
+from fusion.formats.schema import RUN, LabelEntry, Ran, RunFile, RunImage
 from fusion.models.load import weights_used
 from fusion.models.presets import SECTIONS, Preset, config_hash, load_preset, make_preset, mask_hash, with_overrides
 from fusion.step.choices import MaskSource, SegmentationStyle
 from ground.checks import above, seed_of
 from ground.choices import Dtype
 from ground.depth import BITS
+from ground.device import resolved
 from ground.files import read_own
 from ground.images import MAX_MEGAPIXELS
 from ground.versions import all_versions
@@ -34,7 +35,9 @@ class RunSpec:
     masks: MaskSource  # where masks come from
     segmentation: SegmentationStyle  # how instances.json says where a region is
     seed: int  # of the noise
+    device: str  # that the models run on: "auto", "cpu", "cuda", "cuda:1", "mps"
     dtype: Dtype  # of the models
+    earlier_masks: str | None  # `mask_hash` of cached masks that serve, wherever they were made; None: its own
     bits: int | None  # that 16-bit samples of images hold, if their files do not say it, see `ground.depth`
     max_megapixels: float  # larger images are refused; no part of the hash
 
@@ -46,9 +49,11 @@ class RunSpec:
         masks: str = "emerdiff",
         segmentation: str = "rle",
         seed: int = 0,
+        device: str = "auto",
         dtype: str = "auto",
         bits: int | None = None,
         max_megapixels: float = MAX_MEGAPIXELS,
+        earlier_masks: str | None = None,
     ) -> None:
         """`preset` is a name, a .yaml file or a loaded one; labels may be plain text. ValueError on a bad value."""
         source = MaskSource.of(masks, "masks")
@@ -66,24 +71,28 @@ class RunSpec:
             "masks": source,
             "segmentation": SegmentationStyle.of(segmentation, "segmentation"),
             "seed": seed_of(seed),
+            "device": device,
             "dtype": Dtype.of(dtype, "dtype"),
             "bits": None if bits is None else int(bits),
             "max_megapixels": _MEGAPIXELS.stored(max_megapixels),
+            "earlier_masks": earlier_masks,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) of all that decides the results for a given image; known before any model is loaded."""
+        """SHA-256 (hex) of all that decides the results for a given image; known before any model is loaded.
+
+        The kind of device and the precision are part of it, as they are here: ValueError if torch cannot use them.
+        """
         if not self.labels:
             return self.mask_hash
         return config_hash(
             self.preset,
-            masks=self.masks,
-            seed=self.seed,
-            dtype=self.dtype,
+            mask_hash=self.mask_hash,
             segmentation=self.segmentation,
+            **self.ran,
             **self._reading,
             labels=[asdict(label) for label in self.labels],
             background=[asdict(label) for label in self.background],
@@ -92,7 +101,14 @@ class RunSpec:
     @cached_property
     def mask_hash(self) -> str:
         """SHA-256 (hex) of all that decides the masks of a given image, so that they serve other labels as well."""
-        return mask_hash(self.preset.emerdiff, self.masks, seed=self.seed, dtype=self.dtype, **self._reading)
+        if self.earlier_masks is not None:
+            return self.earlier_masks
+        return mask_hash(self.preset.emerdiff, self.masks, seed=self.seed, **self.ran, **self._reading)
+
+    @cached_property
+    def ran(self) -> dict[str, str]:
+        """Where the models run, and in which precision, by name; errors as for `hash`."""
+        return resolved(self.device, self.dtype)
 
     @property
     def _reading(self) -> dict[str, int]:
@@ -112,6 +128,8 @@ class RunSpec:
             segmentation=str(self.segmentation),
             seed=self.seed,
             dtype=str(self.dtype),
+            ran=Ran(**self.ran),
+            mask_hash=self.mask_hash,
             bits=self.bits,
             max_megapixels=max(self.max_megapixels, float(math.ceil(largest))),
             labels=[_label_entry(label) for label in self.labels],
@@ -124,7 +142,10 @@ class RunSpec:
 
     @classmethod
     def read(cls, output: Path) -> RunSpec:
-        """The spec of the run in the folder `output`. ValueError, in one line, if its run.json is none."""
+        """The spec of the run in the folder `output`, on the device at hand, with the masks that are cached there.
+
+        ValueError, in one line, if its run.json is none.
+        """
         run = read_run(output)
         try:
             return cls(
@@ -137,6 +158,7 @@ class RunSpec:
                 dtype=run.dtype,
                 bits=run.bits,
                 max_megapixels=run.max_megapixels,
+                earlier_masks=run.mask_hash,
             )
         except (ValueError, KeyError) as error:
             raise _unreadable(output, error) from None
