@@ -174,6 +174,9 @@ def load_backbone(config: OvsegConfig, *, device: str = "auto", dtype: str = "au
         logit_scale=model.logit_scale.exp().item(),  # before the cast: bfloat16 is off by a percent
     )
     model.to(device=torch_device, dtype=torch_dtype)
+    if backbone.is_convolutional:
+        # Equal numbers, in 0.7 to 0.9 of the time on a CPU.
+        model.visual.to(memory_format=torch.channels_last)
     log.info("loaded %s on %s in %s", config.model, torch_device, torch_dtype)
     return backbone
 
