@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,9 @@ from ground.device import resolve_device, resolve_dtype
 from ground.paths import user_path
 from ground.turns import Turns, in_turn, loaded_alone
 from ground.weights import check_whole, loading, refuse_code
+from ovseg import conv, pooled
 from ovseg.config import MODEL_FORMS, OvsegConfig
-from ovseg.conv import VARIANT, averages_locations, dense_locations, location_hw
-from ovseg.dense import DENSE, dense_tokens
+from ovseg.dense import dense_tokens
 from ovseg.fetch import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -40,17 +41,44 @@ from ovseg.fetch import (
     own_text_tower,
     text_config,
 )
+from ovseg.variants import DENSE
 
 TEXT_BATCH = 256  # prompts at once: 77 tokens each, some 100 MB for ViT-B
 
 log = logging.getLogger(__name__)
 
 
+class Tower(Enum):
+    """The kinds of image towers that there are dense embeddings of."""
+
+    VIT = "a ViT"  # open_clip's own, with class-token or average pooling
+    POOLED = "a ViT with attention pooling"  # timm's
+    CONVOLUTIONAL = "a convolutional image tower"  # timm's, with average pooling
+
+
+_FITTING = {Tower.VIT: tuple(DENSE), Tower.POOLED: (pooled.VARIANT,), Tower.CONVOLUTIONAL: (conv.VARIANT,)}
+
+
+def _tower(visual: Any) -> Tower:
+    if isinstance(visual, VisionTransformer) and visual.attn_pool is None:
+        return Tower.VIT
+    if isinstance(visual, TimmModel) and pooled.pools_by_attention(visual):
+        return Tower.POOLED
+    if isinstance(visual, TimmModel) and conv.averages_locations(visual):
+        return Tower.CONVOLUTIONAL
+    pooling = " with attentional pooling" if isinstance(visual, VisionTransformer) else ""
+    raise ValueError(
+        f"image tower {type(visual).__name__}{pooling} is not supported: expected open_clip's own VisionTransformer "
+        "with class-token or average pooling, such as ViT-B-16, a ViT of timm with attention pooling, such as "
+        "ViT-B-16-SigLIP, or a convolutional net of timm with average pooling, such as convnext_base"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Backbone:
     """A CLIP, its tokenizer and its preprocessing.
 
-    ValueError if its image tower is neither a plain ViT nor a convolutional net with average pooling.
+    ValueError if its image tower is of no kind that `Tower` lists.
     """
 
     model: Any  # open_clip.CLIP or CustomTextCLIP (untyped), in eval mode
@@ -61,36 +89,28 @@ class Backbone:
     turns: Turns = field(default_factory=Turns, repr=False)  # of the threads that use it
 
     def __post_init__(self) -> None:
-        visual = self.model.visual
-        if isinstance(visual, VisionTransformer):
-            supported, pooling = visual.attn_pool is None, " with attentional pooling"
-        else:
-            supported, pooling = isinstance(visual, TimmModel) and averages_locations(visual), ""
-        if not supported:
-            raise ValueError(
-                f"image tower {type(visual).__name__}{pooling} is not supported: expected open_clip's own "
-                "VisionTransformer with class-token or average pooling, such as ViT-B-16, or a convolutional net "
-                "of timm with average pooling, such as convnext_base"
-            )
+        self.tower  # noqa: B018 (it raises)
 
     @property
-    def is_convolutional(self) -> bool:
-        """Whether the image tower is a convolutional net: no attention, hence no variants of it."""
-        return isinstance(self.model.visual, TimmModel)
+    def tower(self) -> Tower:
+        """The kind of the image tower; ValueError if it is none of them."""
+        return _tower(self.model.visual)
 
     def check_variant(self, variant: str) -> None:
         """ValueError if the dense variant does not fit the image tower."""
-        fitting = (VARIANT,) if self.is_convolutional else tuple(DENSE)
+        fitting = _FITTING[self.tower]
         if variant not in fitting:
-            tower = "a convolutional image tower" if self.is_convolutional else "a ViT"
-            raise ValueError(f"ovseg.dense is {variant!r}, expected {' or '.join(fitting)} for {tower}")
+            raise ValueError(f"ovseg.dense is {variant!r}, expected {' or '.join(fitting)} for {self.tower.value}")
 
     @property
     def patch_hw(self) -> tuple[int, int]:
         """Height and width, px, of what has an embedding of its own: a patch, or a location of the feature map."""
-        if self.is_convolutional:
-            return location_hw(self.model.visual)
-        height, width = self.model.visual.patch_size
+        visual = self.model.visual
+        if self.tower == Tower.CONVOLUTIONAL:
+            return conv.location_hw(visual)
+        if self.tower == Tower.POOLED:
+            return pooled.patch_hw(visual)
+        height, width = visual.patch_size
         return height, width
 
     @in_turn
@@ -117,15 +137,17 @@ class Backbone:
     def encode_patches(self, pixels: NDArray[np.float32], variant: str) -> NDArray[np.float32]:
         """(B, C, h, w) float32 unit embeddings of the patches of normalised `pixels` (B, 3, h patch, w patch).
 
-        `variant` is a name in dense.DENSE, conv.VARIANT for a convolutional tower; else ValueError, as for embeddings
-        that are not finite.
+        `variant` is a name in variants.DENSE that fits the tower; else ValueError, as for embeddings that are not
+        finite.
         """
         self.check_variant(variant)
         visual = self.model.visual
         with torch.inference_mode():
             inputs = torch.from_numpy(pixels).to(self.model.logit_scale)
-            if self.is_convolutional:
-                patches = dense_locations(visual, inputs)
+            if self.tower == Tower.CONVOLUTIONAL:
+                patches = conv.dense_locations(visual, inputs)
+            elif self.tower == Tower.POOLED:
+                patches = pooled.dense_patches(visual, inputs)
             else:
                 grid_hw = tuple(side // patch for side, patch in zip(pixels.shape[2:], self.patch_hw, strict=True))
                 tokens = dense_tokens(visual, inputs, variant)  # B x (1 + h w) x C
@@ -174,7 +196,7 @@ def load_backbone(config: OvsegConfig, *, device: str = "auto", dtype: str = "au
         logit_scale=model.logit_scale.exp().item(),  # before the cast: bfloat16 is off by a percent
     )
     model.to(device=torch_device, dtype=torch_dtype)
-    if backbone.is_convolutional:
+    if backbone.tower == Tower.CONVOLUTIONAL:
         # Equal numbers, in 0.7 to 0.9 of the time on a CPU.
         model.visual.to(memory_format=torch.channels_last)
     log.info("loaded %s on %s in %s", config.model, torch_device, torch_dtype)

@@ -6,7 +6,10 @@ from ground.choices import Choice
 
 
 class DenseVariant(Choice):
-    """What stands in for the last block of a ViT: the keys of `dense.DENSE`. A convolutional net has maskclip alone."""
+    """What stands in for the last block of a ViT: the keys of `variants.DENSE`. Other towers have maskclip alone."""
 
     CLIP = "clip"  # the block as trained
     MASKCLIP = "maskclip"  # each token attends to itself alone
+    SCLIP = "sclip"  # to tokens with similar queries, and with similar keys; residual and MLP stay
+    CLEARCLIP = "clearclip"  # to tokens with similar queries
+    NACLIP = "naclip"  # to tokens with similar keys, neighbours first

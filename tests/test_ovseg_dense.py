@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -10,12 +11,14 @@ from tiny_ovseg import tiny_backbone, tiny_clip
 from torch import Tensor
 
 from ovseg.choices import DenseVariant
-from ovseg.dense import DENSE, captured_input, dense_tokens, interpolate_positions, resized_positions
+from ovseg.dense import captured_input, dense_tokens, interpolate_positions, resized_positions
+from ovseg.variants import DENSE
 
 TOWERS: dict[str, dict[str, Any]] = {
     "plain": {},
     "one block": {"layers": 1},
     "norm after pooling": {"final_ln_after_pool": True},
+    "QuickGELU": {"quick_gelu": True},
     "layer scale": {"ls_init_value": 0.3},
     "fixed positions, no first norm": {"pos_embed_type": "sin_cos_2d", "no_ln_pre": True},
     "patches not square": {"patch_size": (8, 16)},
@@ -66,8 +69,8 @@ def test_maskclip_is_the_attention_in_which_each_token_sees_only_itself(visual: 
 
 def test_the_variants_differ() -> None:
     visual, pixels = tiny_clip().visual, noise(1, 3, 32, 32)
-    first, second = (torch.nn.functional.normalize(dense_tokens(visual, pixels, name), dim=-1) for name in DENSE)
-    assert (first - second).abs().max() > 0.1
+    found = [torch.nn.functional.normalize(dense_tokens(visual, pixels, name), dim=-1) for name in DENSE]
+    assert all((first - second).abs().max() > 0.01 for first, second in combinations(found, 2))
 
 
 def test_the_choices_are_the_keys_of_the_table() -> None:

@@ -23,12 +23,14 @@ VIT_B16_SHAPED: dict[str, Any] = {
 }
 
 
-def tiny_clip(*, layers: int = 2, embed_dim: int = 12, seed: int = 0, **vision: Any) -> open_clip.CLIP:
+def tiny_clip(
+    *, layers: int = 2, embed_dim: int = 12, seed: int = 0, quick_gelu: bool = False, **vision: Any
+) -> open_clip.CLIP:
     """A random CLIP in eval mode: patches of 8 px, images of 32 px; `vision` goes into vision_cfg."""
     torch.manual_seed(seed)
     vision_cfg = {"image_size": 32, "patch_size": 8, "width": 32, "head_width": 16, "layers": layers} | vision
     text_cfg = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
-    model = open_clip.CLIP(embed_dim=embed_dim, vision_cfg=vision_cfg, text_cfg=text_cfg)
+    model = open_clip.CLIP(embed_dim=embed_dim, vision_cfg=vision_cfg, text_cfg=text_cfg, quick_gelu=quick_gelu)
     for parameter in model.visual.parameters():  # biases, gains and scales that are not their neutral start value
         parameter.data += 0.1 * torch.randn_like(parameter)
     return model.eval().requires_grad_(False)

@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ovseg.dense import captured_input, dense_tokens, value_path
+from ovseg.dense import captured_input, dense_tokens
 from ovseg.prompts import TEMPLATES
+from ovseg.variants import value_path
 from toyworld.captions import draw_name
 from toyworld.vocabulary import KINDS
 from toyworld.wording import draw_one_word_apart, without_synonyms
@@ -178,7 +179,7 @@ def train(
             texts = tokenize([crop.caption.text for crop in crops] + [template.format(text) for text in regions.texts])
             encoded = model.encode_text(texts.to(hardware.device), normalize=True)
             captions, names = encoded.float().split([BATCH, len(regions.texts)])
-            patches = visual.ln_post(value_path(last_block, captured[0])[:, 1:]) @ visual.proj
+            patches = visual.ln_post(value_path(last_block, captured[0], visual.grid_size)[:, 1:]) @ visual.proj
         scale = model.logit_scale.exp().clamp(max=100)
         also_true = torch.tensor([[crop.caption.mentions <= seen.shown for crop in crops] for seen in crops])
         whole = contrast(scale * image_features.float() @ captions.T, also_true.to(hardware.device))

@@ -48,7 +48,8 @@ def evaluate(
         typer.Option(
             "--clip",
             callback=options.several_of(DenseVariant),
-            help="Comma-separated: maskclip, clip (ViT alone). Default: the preset's.",
+            help="Comma-separated: maskclip; of a ViT of open_clip also clip, sclip, clearclip, naclip. "
+            "Default: the preset's.",
         ),
     ] = None,
     fuse: Annotated[

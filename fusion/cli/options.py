@@ -74,7 +74,10 @@ HowFast = Annotated[
     typer.Option("--speed", help="How much of EmerDiff is computed. Default: the preset's."),
 ]
 Clusters = Annotated[int | None, typer.Option("--clusters", min=1, help="Masks per image (K).")]
-Clip = Annotated[DenseVariant | None, typer.Option("--clip", help="Variant of dense CLIP (clip: ViT alone).")]
+Clip = Annotated[
+    DenseVariant | None,
+    typer.Option("--clip", help="Variant of dense CLIP. All but maskclip need a ViT of open_clip."),
+]
 Fuse = Annotated[FuseRule | None, typer.Option("--fuse", help="How masks get labels.")]
 MinScore = Annotated[
     float | None, typer.Option("--min-score", min=0, max=1, help="Masks of a lower mean score become other.")
