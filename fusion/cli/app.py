@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from fusion.cli import options
 from fusion.cli.console import printable, safe_streams
 from fusion.cli.evaluate import evaluate
 from fusion.cli.segment import masks, relabel, segment
+from fusion.cli.threads import use_threads, wait_briefly
 from fusion.cli.validate import validate
 from ground.choices import Dtype
 from ground.files import OutOfSpaceError
@@ -154,6 +156,7 @@ def demo(
     output: options.Output = Path("emerseg-demo"),
     device: options.Device = "auto",
     dtype: options.Dtype = Dtype.AUTO,
+    threads: options.Threads = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -161,6 +164,7 @@ def demo(
     from fusion.cli.console import set_up_output
 
     set_up_output(verbose=verbose, quiet=quiet)
+    use_threads(threads)
     from fusion.cli.demo import show_demo
 
     show_demo(output, device=device, dtype=dtype, quiet=quiet)
@@ -168,5 +172,9 @@ def demo(
 
 def main() -> None:
     """The console script."""
+    wait_briefly()
     safe_streams()
-    app()
+    try:
+        app()
+    finally:
+        gc.freeze()  # at its end Python would look through all that libraries hold, once more

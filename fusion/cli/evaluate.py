@@ -11,6 +11,7 @@ import typer
 from emerdiff.speed import Speed
 from fusion.cli import options
 from fusion.cli.console import percent
+from fusion.cli.threads import use_threads
 from fusion.step.choices import FuseRule, MaskSource, Protocol
 from ground.choices import Dtype
 from ovseg.choices import DenseVariant
@@ -80,6 +81,7 @@ def evaluate(
     device: options.Device = "auto",
     dtype: options.Dtype = Dtype.AUTO,
     batch: options.Batch = None,
+    threads: options.Threads = None,
     seed: options.Seed = 0,
     limit: options.Limit = None,
     overrides: options.Overrides = None,
@@ -91,6 +93,7 @@ def evaluate(
     from fusion.cli.console import set_up_output
 
     set_up_output(verbose=verbose)
+    use_threads(threads)
     from dataclasses import asdict, replace
 
     from emerdiff import EmerDiff

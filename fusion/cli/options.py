@@ -110,6 +110,9 @@ Bits = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[choices.Dtype, typer.Option("--dtype", help="Precision; auto: float16 on a GPU, else float32.")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Trajectories of the diffusion model at once.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Threads that compute. Default: one for each processor.")
+]
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=MAX_SEED, help="Seed of the noise; the same seed gives the same result.")
 ]

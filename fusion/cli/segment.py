@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fusion.cli import options
+from fusion.cli.threads import use_threads
 from fusion.step.choices import MaskSource
 from ground.choices import Dtype
 
@@ -32,6 +33,7 @@ def segment(
     device: options.Device = "auto",
     dtype: options.Dtype = Dtype.AUTO,
     batch: options.Batch = None,
+    threads: options.Threads = None,
     seed: options.Seed = 0,
     limit: options.Limit = None,
     overwrite: options.Overwrite = False,
@@ -46,6 +48,7 @@ def segment(
     from fusion.cli.console import run_to_end, set_up_output
 
     set_up_output(verbose=verbose, quiet=quiet)
+    use_threads(threads)
     from fusion.cli.labels import labels_of, note_kinds
     from fusion.models.presets import load_preset
     from fusion.runs.folder import opened_run
@@ -90,6 +93,7 @@ def masks(
     device: options.Device = "auto",
     dtype: options.Dtype = Dtype.AUTO,
     batch: options.Batch = None,
+    threads: options.Threads = None,
     seed: options.Seed = 0,
     limit: options.Limit = None,
     overwrite: options.Overwrite = False,
@@ -101,6 +105,7 @@ def masks(
     from fusion.cli.console import run_to_end, set_up_output
 
     set_up_output(verbose=verbose, quiet=quiet)
+    use_threads(threads)
     from fusion.models.presets import load_preset
     from fusion.runs.folder import opened_run
     from fusion.runs.spec import RunSpec
@@ -132,6 +137,7 @@ def relabel(
     segmentation: options.Segmentation = None,
     max_megapixels: options.MaxMegapixels = None,
     device: options.Device = "auto",
+    threads: options.Threads = None,
     overrides: options.Overrides = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -143,6 +149,7 @@ def relabel(
     from fusion.cli.console import run_to_end, set_up_output
 
     set_up_output(verbose=verbose, quiet=quiet)
+    use_threads(threads)
     from fusion.cli.labels import labels_of, note_kinds
     from fusion.runs.folder import opened_relabelling
     from fusion.runs.relabel import relabelled

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusion.models.presets import Preset
 from fusion.step.choices import MaskSource
+from ground.garbage import uncollected
 from ground.weights import WeightsMissing
 
 if TYPE_CHECKING:
@@ -23,17 +24,17 @@ def load_diffusion(source: str, preset: Preset, *, device: str = "auto", dtype: 
     """
     if not MaskSource.of(source, "masks").needs_diffusion:
         return None
-    from emerdiff import EmerDiff
+    with _naming(preset), uncollected():
+        from emerdiff import EmerDiff
 
-    with _naming(preset):
         return EmerDiff.from_config(preset.emerdiff, device=device, dtype=dtype)
 
 
 def load_clip(preset: Preset, *, device: str = "auto", dtype: str = "auto") -> OpenVocabSegmenter:
     """The open-vocabulary segmenter; errors as for `load_diffusion`."""
-    from ovseg import OpenVocabSegmenter
+    with _naming(preset), uncollected():
+        from ovseg import OpenVocabSegmenter
 
-    with _naming(preset):
         return OpenVocabSegmenter.from_config(preset.ovseg, device=device, dtype=dtype)
 
 
