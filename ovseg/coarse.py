@@ -1,19 +1,29 @@
 """The result of the step: patch logits → label of every pixel and, label by label, its score.
 
-Planes of size (H, W) are made one at a time, so that a large image with many labels needs little memory.
+Planes of size (H, W) are made one at a time, or in tiles, so that a large image with many labels needs little memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ground.arrays import check_array, check_indices
 from ovseg.labels import Label, as_labels
+from ovseg.resolve import Tile, log_sum_exp, tiles, upsampled
+
+
+@dataclass(frozen=True)
+class ScoreTile:
+    """A rectangle of n x m pixels of a coarse map."""
+
+    rows: slice  # px
+    columns: slice  # px
+    scores: Callable[[NDArray[np.intp]], NDArray[np.float32]]  # c indices of labels → (c, n, m) scores in 0..1
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,26 +68,20 @@ class CoarseMap:
 
     def iter_scores(self) -> Iterator[NDArray[np.float32]]:
         """The planes of `scores`, (H, W) float32 each, in the order of `labels`."""
-        size_hw = self.label_map.shape
-        norm = _log_sum_exp(upsampled(self.logits, size_hw))
-        for plane in upsampled(self.logits, size_hw):
-            yield np.exp(plane - norm)
+        for plane in upsampled(self.logits, self.label_map.shape):
+            yield np.exp(plane - self._norm)
 
+    def score_tiles(self) -> Iterator[ScoreTile]:
+        """The parts of the image, row by row, for the scores of some labels in each: all of one would be much."""
+        for tile in tiles(self.logits.shape[1:], self.label_map.shape):
+            yield ScoreTile(tile.rows, tile.columns, partial(self._scores_in, tile))
 
-def upsampled(logits: NDArray[np.float32], size_hw: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
-    """Planes (H, W) of `logits` (L, h, w): bilinear between the centres of the patches, constant outside."""
-    height, width = size_hw
-    for plane in logits:
-        yield cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
+    def _scores_in(self, tile: Tile, labels: NDArray[np.intp]) -> NDArray[np.float32]:
+        planes = tile.resolve(self.logits, labels)
+        planes -= self._norm[tile.rows, tile.columns]
+        return np.exp(planes, out=planes)
 
-
-def _log_sum_exp(planes: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """log of the sum of exp over planes, each (H, W), with a running maximum so that nothing overflows."""
-    highest = next(planes).copy()
-    total = np.ones_like(highest)
-    for plane in planes:
-        above = np.maximum(highest, plane)
-        total *= np.exp(highest - above)
-        total += np.exp(plane - above)
-        highest = above
-    return highest + np.log(total)
+    @cached_property
+    def _norm(self) -> NDArray[np.float32]:
+        """(H, W) float32: what scores are normalised by, as a logit."""
+        return log_sum_exp(self.logits, self.label_map.shape)

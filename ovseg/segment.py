@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ground.images import ImageLike, as_rgb
-from ground.planes import largest_plane
 from ground.presets import read_section
 from ovseg.backbone import Backbone, load_backbone
-from ovseg.coarse import CoarseMap, upsampled
+from ovseg.coarse import CoarseMap
 from ovseg.config import OvsegConfig
 from ovseg.labels import Label, as_labels
 from ovseg.pixels import patch_grid, to_pixels
 from ovseg.prompts import embed_labels
+from ovseg.resolve import best_labels
 from ovseg.windows import encode_windows
 
 
@@ -95,7 +95,7 @@ class OpenVocabSegmenter:
         logits = scale * np.tensordot(text_embeddings, embeddings, axes=1)  # L x h x w
         return CoarseMap(
             labels=wanted,
-            label_map=largest_plane(upsampled(logits, size_hw)),
+            label_map=best_labels(logits, size_hw),
             logits=logits,
             embeddings=embeddings,
             text_embeddings=text_embeddings,

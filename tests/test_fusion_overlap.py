@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from fusion.step.overlap import mean_scores, rank_labels
 from ground.label_maps import contingency
+from ovseg.coarse import ScoreTile
 
 MAPS = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(
     lambda shape: st.tuples(
@@ -38,10 +39,20 @@ def test_mean_scores_equal_means_of_masked_planes(maps, seed):
     mask_map, _ = maps
     planes = np.random.default_rng(seed).random((2, *mask_map.shape), np.float32)
     areas = np.bincount(mask_map.ravel(), minlength=4)
-    means = mean_scores(mask_map, iter(planes), areas)
+    wanted = np.random.default_rng(seed + 1).random((4, 2)) < 0.7
+    height, width = mask_map.shape
+    halves = [slice(0, height // 2), slice(height // 2, height)]
+    tiles = [
+        ScoreTile(rows, columns, lambda labels, at=(slice(None), rows, columns): planes[at][labels])
+        for rows in halves
+        for columns in (slice(0, 1), slice(1, width))
+        if mask_map[rows, columns].size
+    ]
+    means = mean_scores(mask_map, tiles, areas, wanted)
     for mask in range(4):
         for label in range(2):
             expected = planes[label][mask_map == mask].mean(dtype=np.float64) if areas[mask] else 0
+            expected = expected if wanted[mask, label] else 0
             assert np.isclose(means[mask, label], expected)
 
 

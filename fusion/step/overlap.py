@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from ovseg.coarse import ScoreTile
+
 
 def mean_scores(
-    mask_map: NDArray[np.int32], planes: Iterable[NDArray[np.float32]], areas: NDArray[np.int64]
+    mask_map: NDArray[np.int32], tiles: Iterable[ScoreTile], areas: NDArray[np.int64], wanted: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """(K, L) float64: the mean of every score plane (H, W) inside every mask; 0 for a mask without a pixel.
+    """(K, L) float64: the mean score of labels inside masks, where it is `wanted` (K, L); elsewhere 0.
 
-    `areas` (K,) are the masks' pixels. Planes are taken one at a time, so L of them never lie in memory at
-    once.
+    `mask_map` (H, W) with ids 0 … K-1, `areas` (K,) the masks' pixels. The tiles cover the image; of each, the scores
+    of those labels are resolved that a mask in it wants.
     """
-    flat = mask_map.ravel()
-    sums = [np.bincount(flat, weights=plane.ravel(), minlength=len(areas)) for plane in planes]
-    return np.stack(sums, axis=1) / np.maximum(areas, 1)[:, None]
+    sums = np.zeros(wanted.shape)
+    places = np.empty(len(areas), np.intp)
+    for tile in tiles:
+        shown = mask_map[tile.rows, tile.columns].ravel()
+        masks = np.flatnonzero(np.bincount(shown))
+        places[masks] = np.arange(len(masks))
+        ids = places[shown]
+        labels = np.flatnonzero(wanted[masks].any(axis=0))
+        for label, plane in zip(labels, tile.scores(labels), strict=True):
+            sums[masks, label] += np.bincount(ids, weights=plane.ravel(), minlength=len(masks))
+    return np.where(wanted, sums, 0) / np.maximum(areas, 1)[:, None]
 
 
 def rank_labels(counts: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:

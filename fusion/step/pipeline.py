@@ -50,12 +50,13 @@ def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG)
         masks = connected_parts(masks, config.min_area)
     labels = tuple(label for label in coarse.labels if label not in coarse.background)
     counts = contingency(masks.label_map, coarse.label_map, (masks.num_masks, len(coarse.labels)))  # K x L
-    scores = mean_scores(masks.label_map, coarse.iter_scores(), counts.sum(axis=1)).round(DIGITS)  # K x L
+    nearest = _nearest_labels(masks, coarse) if config.fuse == "embedding" else None
+    wanted = counts > 0  # K x L: a label that no pixel of a mask has is no runner-up of it
+    if nearest is not None:
+        wanted[np.arange(masks.num_masks), nearest] = True
+    scores = mean_scores(masks.label_map, coarse.score_tiles(), counts.sum(axis=1), wanted).round(DIGITS)  # K x L
     ranking = rank_labels(counts, scores)  # K x L
-    winners = ranking[:, 0]
-    if config.fuse == "embedding":
-        similarities = mask_similarities(masks.label_map, masks.num_masks, coarse.embeddings, coarse.text_embeddings)
-        winners = np.argmax(similarities.round(_SIMILARITY_DIGITS), axis=1)
+    winners = ranking[:, 0] if nearest is None else nearest
     segments = tuple(
         _segment(mask, int(winners[mask]), ranking[mask], counts[mask], scores[mask], coarse, config)
         for mask in range(masks.num_masks)
@@ -73,6 +74,12 @@ def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG)
         score_map=_score_map(label_map, coarse, ids),
         mask_map=masks.label_map,
     )
+
+
+def _nearest_labels(masks: Masks, coarse: CoarseMap) -> NDArray[np.intp]:
+    """(K,) the label whose text embedding is nearest to each mask's mean dense embedding."""
+    similarities = mask_similarities(masks.label_map, masks.num_masks, coarse.embeddings, coarse.text_embeddings)
+    return np.argmax(similarities.round(_SIMILARITY_DIGITS), axis=1)
 
 
 def _segment(
@@ -108,7 +115,10 @@ def _segment(
 def _score_map(label_map: NDArray[np.int32], coarse: CoarseMap, ids: dict[Label, int]) -> NDArray[np.float32]:
     """(H, W) float32: at every pixel the score of the label it was given; 0 where that is "other"."""
     score_map = np.zeros(label_map.shape, np.float32)
-    for label, plane in zip(coarse.labels, coarse.iter_scores(), strict=True):
-        if label in ids:
-            np.copyto(score_map, plane, where=label_map == ids[label])
+    indices = np.array([index for index, label in enumerate(coarse.labels) if label in ids], np.intp)  # of id 1, 2, …
+    for tile in coarse.score_tiles():
+        shown, scores = label_map[tile.rows, tile.columns], score_map[tile.rows, tile.columns]
+        there = np.flatnonzero(np.bincount(shown.ravel())[1:])  # ids - 1
+        for index, plane in zip(there, tile.scores(indices[there]), strict=True):
+            np.copyto(scores, plane, where=shown == index + 1)
     return score_map
