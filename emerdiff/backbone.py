@@ -20,6 +20,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from emerdiff.attention import attention_layers
+from emerdiff.batches import items_at_once
 from emerdiff.fetch import weights_files, weights_variant
 from emerdiff.schedule import NoiseSchedule, posterior_mean
 from emerdiff.upsample import TransposedUpsample
@@ -28,6 +29,10 @@ from ground.turns import Turns, in_turn, loaded_alone
 from ground.weights import check_whole, loading, refuse_code
 
 logger = logging.getLogger(__name__)
+
+# Bytes that a pass of the UNet takes for one latent, over those of its first block's output. In the layouts of Stable
+# Diffusion 1.x and 2.x these are 26, counted without computing; this is with some room.
+_BLOCKS_OUTPUTS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +60,11 @@ class Backbone:
         """px: the model takes images whose sides are multiples of it."""
         halvings = len(self.vae.config.block_out_channels) + len(self.unet.config.block_out_channels) - 2
         return 2**halvings
+
+    def items_at_once(self, latents: Tensor) -> int:
+        """How many latents, (·, C, h, w), one pass of the UNet should take; see `batches.items_at_once`."""
+        numbers = self.unet.config.block_out_channels[0] * latents.shape[2] * latents.shape[3]
+        return items_at_once(self.unet.device, _BLOCKS_OUTPUTS * numbers * self.unet.dtype.itemsize)
 
     def layer(self, name: str, field: str) -> Any:
         """The UNet's attention layer of that name; `field` says in the ValueError which setting named it."""

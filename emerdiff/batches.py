@@ -18,6 +18,28 @@ Result = TypeVar("Result")
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
+# Items at once where memory is the system's own.
+_USUAL = 16
+# Of a GPU's memory, the share for what a pass computes: the rest is for weights, and for images that are decoded.
+_SHARE = 0.5
+
+
+def items_at_once(device: torch.device, bytes_each: int) -> int:
+    """How many items, of that many bytes while they are computed, one pass takes: a power of two.
+
+    By all the memory that a GPU has, not by what is free at the moment: on one device results have the same bytes.
+    Where others have taken it, `Batches` halves.
+    """
+    if device.type != "cuda":
+        return _USUAL
+    return largest_power(_SHARE * torch.cuda.get_device_properties(device).total_memory / bytes_each)
+
+
+def largest_power(most: float) -> int:
+    """The largest power of two that is no larger than `most`, and 1 at least."""
+    return 1 << max(int(most).bit_length() - 1, 0)
+
+
 class Batches:
     """A batch size that falls when memory runs out, and stays there: one object serves one segmentation."""
 

@@ -83,8 +83,8 @@ class EmerDiffConfig:
     # Each d^i is weighted by its M^i, blurred with this sigma in positions of the feature layer; 0, as in the paper:
     # no weights.
     locality: Annotated[float, number(0, unit="positions of the feature layer (sigma)")] = 0.0
-    # Trajectories at once; halved automatically when memory runs out.
-    batch_size: Annotated[int, whole(1)] = 16
+    # Trajectories at once; None: as many as half of a GPU's memory holds, 16 on the CPU. Halved when memory runs out.
+    batch_size: Annotated[int | None, or_null(whole(1))] = None
 
     # How much is computed: one of Speed, and what its row of `speed.SPEEDS` says, unless one of these says otherwise.
     speed: Annotated[str, one_of(Speed)] = "exact"

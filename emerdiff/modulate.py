@@ -56,7 +56,7 @@ def modulated_ends(
     layer = backbone.layer(config.modulation_layer, "modulation_layer")
     latent_hw = (clean.shape[2], clean.shape[3])
     offsets = sent_to(offsets, clean)
-    batches = Batches(config.batch_size)
+    batches = Batches(config.batch_size or backbone.items_at_once(clean))
 
     def first(step: InversionStep) -> Tensor:
         """All are the same up to the modulation layer: the unmodulated pass computes that once, the others go on."""

@@ -70,5 +70,5 @@ def _means(
             backbone.predict(add_noise(backbone.schedule, clean, noise[part], timestep), timestep)
         return [outputs[module].float().sum(0) for module in modules]
 
-    parts = list(Batches(config.batch_size).run(sums, config.feature_draws))
+    parts = list(Batches(config.batch_size or backbone.items_at_once(clean)).run(sums, config.feature_draws))
     return [torch.stack(list(each)).sum(0) / config.feature_draws for each in zip(*parts, strict=True)]

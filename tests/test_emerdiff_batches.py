@@ -9,7 +9,7 @@ import torch
 from tiny_emerdiff import picture, tiny_backbone, tiny_config
 
 from emerdiff import EmerDiff
-from emerdiff.batches import Batches, on_cpu, sent_to
+from emerdiff.batches import Batches, items_at_once, largest_power, on_cpu, sent_to
 
 # What PyTorch says on CUDA, on MPS, and of the CPU's allocator.
 ERRORS = [
@@ -47,6 +47,29 @@ def test_batches_are_halved_until_they_fit(error, caplog):
     assert seen == [10, 5, 2, 2, 2, 2, 2]
     assert "batch of 10" in caplog.text and "batch of 5" in caplog.text
     assert list(batches.run(limited(3, error, seen), 4)) == [[0, 1], [2, 3]]  # it remembers
+
+
+def test_the_size_of_batches_is_a_power_of_two_that_fits():
+    assert [largest_power(most) for most in (0.3, 1, 2, 3.9, 4, 60, 64)] == [1, 1, 2, 2, 4, 32, 64]
+
+
+def test_half_of_a_gpus_memory_is_for_a_batch(monkeypatch):
+    properties = type("Properties", (), {"total_memory": 8 * 2**30})
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: properties)
+    assert items_at_once(torch.device("cuda"), 80 * 2**20) == 32
+    assert items_at_once(torch.device("cuda"), 2**40) == 1
+    assert items_at_once(torch.device("cpu"), 80 * 2**20) == 16
+
+
+def test_a_model_counts_the_memory_of_its_own_latents(monkeypatch):
+    asked: list[int] = []
+    monkeypatch.setattr("emerdiff.backbone.items_at_once", lambda device, each: asked.append(each) or 2)
+    backbone = tiny_backbone()
+    one_size = EmerDiff(backbone, tiny_config(batch_size=2)).segment(picture())
+    assert not asked
+    by_itself = EmerDiff(backbone, tiny_config(batch_size=None)).segment(picture())
+    assert set(asked) == {32 * 16 * 8 * 8 * 4}  # 16 channels at 8 × 8 in float32
+    np.testing.assert_array_equal(by_itself.label_map, one_size.label_map)
 
 
 def test_memory_that_does_not_hold_one_item_is_an_error():

@@ -109,7 +109,10 @@ Bits = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[choices.Dtype, typer.Option("--dtype", help="Precision; auto: float16 on a GPU, else float32.")]
-Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Trajectories of the diffusion model at once.")]
+Batch = Annotated[
+    int | None,
+    typer.Option("--batch", min=1, help="Trajectories of the diffusion model at once. Default: by the GPU's memory."),
+]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads that compute. Default: one for each processor.")
 ]
