@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, DDPMScheduler, UNet2DConditionModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -46,10 +46,13 @@ class Backbone:
     vae: Any  # diffusers.AutoencoderKL, eval
     empty_prompt: Tensor  # (1, tokens, C): the text encoder's last hidden state for ""
     schedule: NoiseSchedule
+    decoder: Any = None  # diffusers.AutoencoderTiny, eval, that decodes in place of the VAE; None: none
     turns: Turns = field(default_factory=Turns, repr=False)  # of the threads that use it
 
     def __post_init__(self) -> None:
         latent_channels, unet_channels = self.vae.config.latent_channels, self.unet.config.in_channels
+        if self.decoder is not None and (given := self.decoder.config.latent_channels) != latent_channels:
+            raise ValueError(f"emerdiff.decoder takes {given} channels, expected {latent_channels}, as the VAE gives")
         if unet_channels != latent_channels:
             raise ValueError(f"the UNet takes {unet_channels} channels, expected {latent_channels}, as the VAE gives")
         if self.unet.config.addition_embed_type or self.unet.config.class_embed_type:
@@ -82,6 +85,8 @@ class Backbone:
     @in_turn
     def decode(self, latents: Tensor) -> Tensor:
         """RGB, (B, 3, H, W) float32 around 0..1, not clipped, so that values out of range count in differences too."""
+        if self.decoder is not None:
+            return self.decoder.decode(latents.to(self.decoder.dtype)).sample.float() / 2 + 0.5
         latents = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
         return self.vae.decode(latents.to(self.vae.dtype)).sample.float() / 2 + 0.5
 
@@ -99,19 +104,23 @@ class Backbone:
 
 
 @loaded_alone()
-def load_backbone(folder: Path, *, device: str = "auto", dtype: str = "auto") -> Backbone:
+def load_backbone(folder: Path, *, decoder: Path | None = None, device: str = "auto", dtype: str = "auto") -> Backbone:
     """Backbone from a Stable Diffusion folder of diffusers; `device` and `dtype` as in ground.device.
+
+    `decoder` is a folder of an AutoencoderTiny that decodes in place of the VAE.
 
     ValueError, in one line, for a folder that names code to be run, and for a part that is damaged or not whole.
     """
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
-    refuse_code(folder)
+    for each in (folder, decoder):
+        if each is not None:
+            refuse_code(each)
 
     # bfloat16 steps through the range of an image in 1/256: as large as the differences that masks are made of.
     vae_dtype = torch.float32 if torch_dtype == torch.bfloat16 else torch_dtype
 
-    def model(cls: Any, part: str, dtype: torch.dtype) -> Any:
+    def model(cls: Any, part: str, dtype: torch.dtype, folder: Path = folder) -> Any:
         lean = with_transposed_upsampling(_load_part(cls, folder, part, dtype).to(torch_device).requires_grad_(False))
         return lean.to(memory_format=torch.channels_last)
 
@@ -126,6 +135,7 @@ def load_backbone(folder: Path, *, device: str = "auto", dtype: str = "auto") ->
             alphas_cumprod=tuple(scheduler.alphas_cumprod.double().tolist()),
             prediction_type=scheduler.config.prediction_type,
         ),
+        decoder=decoder and model(AutoencoderTiny, decoder.name, vae_dtype, decoder.parent),
     )
     logger.info("loaded %s on %s in %s", folder, torch_device, torch_dtype)
     return backbone

@@ -40,6 +40,10 @@ class EmerDiffConfig:
     revision: Annotated[str | None, or_null(text("a commit of the hub"))] = None
     # Of the weights.
     license: Annotated[str, any_text()] = ""
+    # Hub id or local folder of an AutoencoderTiny that decodes in place of the model's VAE; None: none.
+    decoder: Annotated[str | None, or_null(text("a hub id or a local folder"))] = None
+    # Commit of the decoder on the hub.
+    decoder_revision: Annotated[str | None, or_null(text("a commit of the hub"))] = None
     # MB that a download takes; 0: not known.
     download_mb: Annotated[int, whole(0, "MB")] = 0
     # px; images are scaled to about image_size² pixels, keeping their aspect.

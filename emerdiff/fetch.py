@@ -19,6 +19,7 @@ _STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "
 _WEIGHTS = tuple(f"{part}/{stem}.safetensors" for part, stem in _STEMS.items())
 _CONFIGS = ("scheduler/scheduler_config.json", *(f"{part}/config.json" for part in _STEMS))
 _TOKENIZERS = ("tokenizer/tokenizer.json", "tokenizer/vocab.json")  # either will do
+_DECODER = ("config.json", "diffusion_pytorch_model.safetensors")
 # By exact name: a repository may hold the same weights in several precisions and formats, gigabytes each.
 _DOWNLOADED = (
     "model_index.json",
@@ -59,12 +60,36 @@ def fetch_weights(config: EmerDiffConfig, *, download: bool) -> Path:
         raise ValueError(f"emerdiff.model is {config.model!r}, {expected}") from error
 
 
+def fetch_decoder(config: EmerDiffConfig, *, download: bool) -> Path | None:
+    """The folder of `config.decoder`, None if it names none; found, and missing, as in `fetch_weights`."""
+    if config.decoder is None:
+        return None
+    folder = user_path(config.decoder)
+    if folder.is_dir():
+        return _checked_decoder(folder)
+    try:
+        return hub_folder(
+            config.decoder,
+            revision=config.decoder_revision,
+            patterns=_DECODER,
+            checked=_checked_decoder,
+            weights=_DECODER[1:],
+            size_mb=0,
+            license="",
+            download=download,
+        )
+    except ValueError as error:
+        expected = "expected a hub id or a local folder of an AutoencoderTiny"
+        raise ValueError(f"emerdiff.decoder is {config.decoder!r}, {expected}") from error
+
+
 def local_weights(config: EmerDiffConfig) -> list[Path]:
-    """The weights files of a built-in or local model, sorted; none for a model of the hub: its revision names them."""
+    """The weights files of a built-in or local model and decoder, sorted; none of the hub: a revision names them."""
     folder = user_path(config.model)
     if config.model.startswith("builtin:"):
         folder = _BUILTIN / config.model.removeprefix("builtin:")
-    return sorted(file for part in _STEMS for file in (folder / part).glob("*.safetensors"))
+    decoders = [] if config.decoder is None else user_path(config.decoder).glob("*.safetensors")
+    return sorted([*(file for part in _STEMS for file in (folder / part).glob("*.safetensors")), *decoders])
 
 
 def weights_variant(folder: Path, part: str) -> str | None:
@@ -101,9 +126,15 @@ def _checked(folder: Path) -> Path:
     return folder
 
 
+def _checked_decoder(folder: Path) -> Path:
+    if missing := [name for name in _DECODER if not (folder / name).is_file()]:
+        raise FileNotFoundError(f"{missing[0]} is missing in {folder}, expected a folder of diffusers' AutoencoderTiny")
+    return folder
+
+
 def _weights_files(folder: Path, part: str) -> tuple[list[Path], list[Path]]:
     """(plain, fp16 variant): the weights files of a part under either name, sharded ones included."""
-    stem = folder / part / _STEMS[part]
+    stem = folder / part / _STEMS.get(part, "diffusion_pytorch_model")  # a decoder's folder has a name of its own
     plain = [
         *stem.parent.glob(f"{stem.name}.safetensors"),
         *stem.parent.glob(f"{stem.name}-*-of-*.safetensors"),

@@ -16,7 +16,7 @@ from emerdiff.backbone import Backbone, load_backbone
 from emerdiff.cluster import low_resolution_masks, one_hot
 from emerdiff.config import EmerDiffConfig
 from emerdiff.difference import difference_planes, near_masks
-from emerdiff.fetch import fetch_weights
+from emerdiff.fetch import fetch_decoder, fetch_weights
 from emerdiff.frame import frame_size, resized_planes, to_frame
 from emerdiff.guided import guided_planes, shares
 from emerdiff.masks import Masks
@@ -72,7 +72,8 @@ class EmerDiff:
         line that names it. ValueError for a config that does not fit the model.
         """
         folder = fetch_weights(config, download=False)
-        return cls(load_backbone(folder, device=device, dtype=dtype), config)
+        decoder = fetch_decoder(config, download=False)
+        return cls(load_backbone(folder, decoder=decoder, device=device, dtype=dtype), config)
 
     @in_turn
     @torch.inference_mode()

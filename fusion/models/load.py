@@ -39,12 +39,15 @@ def load_clip(preset: Preset, *, device: str = "auto", dtype: str = "auto") -> O
 
 
 def download_weights(preset: Preset) -> dict[str, str]:
-    """Where both models' files are on this disk, downloaded if they were not there; WeightsMissing if that fails."""
+    """Where all models' files are on this disk, downloaded if they were not there; WeightsMissing if that fails."""
+    from emerdiff.fetch import fetch_decoder
     from emerdiff.fetch import fetch_weights as fetch_diffusion
     from ovseg.backbone import fetch_weights as fetch_clip
 
+    decoder = fetch_decoder(preset.emerdiff, download=True)
     return {
         "emerdiff": str(fetch_diffusion(preset.emerdiff, download=True)),
+        **({} if decoder is None else {"decoder": str(decoder)}),
         "ovseg": fetch_clip(preset.ovseg, download=True).removeprefix("local-dir:"),
     }
 
