@@ -1,10 +1,11 @@
 """A batch under faults: damaged images, a process killed with -9 again and again, and what is there at the end.
 
-    python -m benchmarks.soak [--images 300] [--kills 10] [--side 96] [--masks grid] [--folder DIR]
+    python -m benchmarks.soak [--images 300] [--kills 10] [--side 96] [--masks grid] [--threads 2] [--folder DIR]
 
 Small toy scenes, 5 % of them damaged in ten ways, go through `emerseg segment` twice: once without interruption, once
 killed at random moments and started again. Ends with an error unless both folders are byte-identical (but for the
-times in run.json and the journal) and `emerseg validate` accepts them. With `--kills 0` there is the first run alone,
+times in run.json and the journal) and `emerseg validate` accepts them. With `--threads` the first run was made with one
+thread, and is made once more with so many: says which files differ. With `--kills 0` there is the first run alone,
 to compare the peak memory of few images and of many. Run it from the root of the repository.
 """
 
@@ -50,11 +51,19 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--side", type=int, default=96, help="px of the square images")
     parser.add_argument("--masks", default="grid", help="grid is quick")
+    parser.add_argument("--threads", type=int, help="compare one thread with so many")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
+        if arguments.threads:
+            os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are begun
         soak(folder, arguments.images, arguments.side, arguments.kills, arguments.masks)
+        if arguments.threads:
+            os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+            begin(folder / "images", folder / "threads", arguments.masks).wait()
+            differing = compare(folder / "whole", folder / "threads")
+            print(f"with {arguments.threads} threads {len(differing)} files differ: {', '.join(differing[:5])}")
 
 
 def soak(folder: Path, images: int, side: int, kills: int, masks: str) -> None:

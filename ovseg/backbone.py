@@ -197,7 +197,7 @@ def load_backbone(config: OvsegConfig, *, device: str = "auto", dtype: str = "au
     )
     model.to(device=torch_device, dtype=torch_dtype)
     if backbone.tower == Tower.CONVOLUTIONAL:
-        # Equal numbers, in 0.7 to 0.9 of the time on a CPU.
+        # Equal numbers, in about 0.8 of the time on a CPU.
         model.visual.to(memory_format=torch.channels_last)
     log.info("loaded %s on %s in %s", config.model, torch_device, torch_dtype)
     return backbone
