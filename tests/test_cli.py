@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from test_ovseg_backbone import VIT_B16_SHAPED
+from tiny_ovseg import save_with_bert
 
 from fusion.cli import app, console, options
 from fusion.cli.labels import labels_of
@@ -344,3 +347,18 @@ def test_every_choice_in_the_help_is_one_and_none_is_missing(capsys, monkeypatch
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for choices in (FuseRule.values(), MaskSource.values(), DenseVariant.values()):
         assert all(choice in shown for choice in choices)
+
+
+def test_a_piped_yes_runs_no_code_of_a_model_folder(tmp_path, photo, tiny_preset):
+    folder, ran = tmp_path / "model", tmp_path / "ran"
+    save_with_bert(folder, VIT_B16_SHAPED["vision_cfg"])
+    config = json.loads((folder / "config.json").read_text())
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModel": "own.Own"}}
+    (folder / "config.json").write_text(json.dumps(config | own))
+    (folder / "own.py").write_text(f"open({str(ran)!r}, 'w')")
+    settings = ["--preset", str(tiny_preset), "--set", f"ovseg.model=local-dir:{folder}", "--masks", "grid"]
+    command = ["segment", str(photo), "--labels", "cat", "-q", "--output", str(tmp_path / "out"), *settings]
+    (tmp_path / "yes").write_text("y\ny\n")
+    code, _, error = run(command, f"< {tmp_path / 'yes'}")
+    assert code == 2 and error.count(b"\n") == 1 and b"by which a model runs code of its own" in error
+    assert not ran.exists()
