@@ -5,12 +5,15 @@ The only file that imports open_clip.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +115,25 @@ class Backbone:
             return pooled.patch_hw(visual)
         height, width = visual.patch_size
         return height, width
+
+    @in_turn
+    def text_key(self, names: Sequence[str], templates: Sequence[str]) -> str:
+        """SHA-256 (hex) of all that decides the text embeddings of `names`, filled into `templates`."""
+        key = hashlib.sha256(self._text_weights)
+        key.update(self.tokenizer(list(names)).numpy().tobytes())  # another tokenizer reads them otherwise
+        key.update(json.dumps([list(names), list(templates)]).encode())
+        return key.hexdigest()
+
+    @cached_property
+    def _text_weights(self) -> bytes:
+        """SHA-256 of all of the model's numbers but those of the image tower, in the precision that they are in."""
+        made_by = (torch.__version__, open_clip.__version__, self.model.logit_scale.device.type)
+        digest = hashlib.sha256(f"{self.model} {made_by}".encode())
+        for name, tensor in self.model.state_dict().items():
+            if not name.startswith("visual."):
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.digest()
 
     @in_turn
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -13,3 +13,10 @@ class DenseVariant(Choice):
     SCLIP = "sclip"  # to tokens with similar queries, and with similar keys; residual and MLP stay
     CLEARCLIP = "clearclip"  # to tokens with similar queries
     NACLIP = "naclip"  # to tokens with similar keys, neighbours first
+
+
+class SynonymRule(Choice):
+    """How the names of a label become one."""
+
+    MEAN = "mean"  # of their text embeddings
+    MAX = "max"  # each patch takes the name that is nearest to it

@@ -8,13 +8,17 @@ from typing import Annotated, Any
 
 from ground import checks
 from ground.checks import Check, above, any_text, one_of, or_null, text, whole
-from ovseg.choices import DenseVariant
-from ovseg.prompts import TEMPLATES_EXPECTED, are_templates
+from ovseg.choices import DenseVariant, SynonymRule
+from ovseg.templates import EXPECTED, TEMPLATES, are_templates, resolve_templates
 
 MODEL_FORMS = "an open_clip name, hf-hub:ORG/REPO, local-dir:PATH or builtin:NAME"
 
-# YAML knows no tuples.
-_TEMPLATES = Check(are_templates, TEMPLATES_EXPECTED, lambda value: value if isinstance(value, str) else tuple(value))
+# YAML knows no tuples. What a file says is kept, not its name: the settings of a run say all.
+_TEMPLATES = Check(are_templates, EXPECTED, lambda value: value if _is_named(value) else resolve_templates(value))
+
+
+def _is_named(value: object) -> bool:
+    return isinstance(value, str) and value in TEMPLATES
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,10 @@ class OvsegConfig:
     download_mb: Annotated[int, whole(0, "MB")] = 0
     # One of DenseVariant: what stands in for the last block of a ViT.
     dense: Annotated[str, one_of(DenseVariant)] = "maskclip"
-    # The name of a set in prompts.TEMPLATES, or the templates themselves.
+    # The name of a set in templates.TEMPLATES, the templates themselves, or a file of them.
     templates: Annotated[str | tuple[str, ...], _TEMPLATES] = "photo"
+    # One of SynonymRule: what becomes of a label's names.
+    synonyms: Annotated[str, one_of(SynonymRule)] = "mean"
     # px of the shorter side of CLIP's input; sides are rounded to whole patches.
     image_size: Annotated[int, whole(1, "px")] = 448
     # px of that input that CLIP sees at once, a square; 0: all of it.

@@ -1,7 +1,7 @@
 """Labels into text embeddings: label → synonyms × templates → prompts → one unit vector per label.
 
-Each prompt's embedding is a unit vector; a label takes their mean, scaled to length one again (CLIP's prompt
-ensembling, Radford et al. 2021, section 3.1.4).
+Each prompt's embedding is a unit vector; a name takes their mean, and a label that of its names, scaled to length one
+again (CLIP's prompt ensembling, Radford et al. 2021, section 3.1.4). Or a label's names stay apart, and compete.
 """
 
 from __future__ import annotations
@@ -16,55 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovseg.labels import Label
+from ovseg.templates import resolve_templates
 
 # Cosine above which two labels are one to the model; texts that differ in an ending stay far below.
 _SAME = 0.9999
 _BLOCK = 1024  # labels that are compared with all others at once
 
 log = logging.getLogger(__name__)
-
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    "photo": (
-        "a photo of a {}",
-        "a photo of the {}",
-        "a close photo of a {}",
-        "a photo of a large {}",
-        "a photo of a small {}",
-        "a photo of a scene with a {}",
-        "a photo of a part of a {}",
-    ),
-    "simple": ("a {}",),
-    "toy": (
-        "{}",
-        "a {}",
-        "a picture of a {}",
-        "a drawing of a {}",
-        "an illustration of a {}",
-        "a scene with a {}",
-        "there is a {}",
-    ),
-}
-
-
-TEMPLATES_EXPECTED = f"one of {', '.join(TEMPLATES)}, or a list of texts that hold {{}} once each"
-
-
-def are_templates(value: object) -> bool:
-    """Whether `value` names a set of TEMPLATES, or is a list or tuple of templates: texts with `{}` exactly once."""
-    if isinstance(value, str):
-        return value in TEMPLATES
-    return (
-        isinstance(value, (list, tuple))
-        and len(value) > 0
-        and all(isinstance(template, str) and template.count("{}") == 1 for template in value)
-    )
-
-
-def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
-    """The templates of a named set, or the given ones; ValueError if they are neither."""
-    if not are_templates(templates):
-        raise ValueError(f"templates is {templates!r}, expected {TEMPLATES_EXPECTED}")
-    return TEMPLATES[templates] if isinstance(templates, str) else tuple(templates)
 
 
 def fill(template: str, name: str) -> str:
@@ -76,9 +34,28 @@ def fill(template: str, name: str) -> str:
     return template.replace("{}", name)
 
 
+def names_of(labels: Sequence[Label]) -> list[str]:
+    """All names of all labels: of each its own, then its synonyms."""
+    return [name for label in labels for name in (label.name, *label.synonyms)]
+
+
 def label_prompts(label: Label, templates: Sequence[str]) -> list[str]:
     """Every template filled with the label's name and with each of its synonyms."""
-    return [fill(template, name) for name in (label.name, *label.synonyms) for template in templates]
+    return [fill(template, name) for name in names_of([label]) for template in templates]
+
+
+def embed_names(
+    names: Sequence[str],
+    templates: Sequence[str],
+    encode_text: Callable[[Sequence[str]], NDArray[np.float32]],
+) -> NDArray[np.float32]:
+    """(P, C) float32: for each of P names the mean over its prompts, which is shorter than 1 where these differ.
+
+    `encode_text` turns N prompts into (N, C) unit vectors; it is called once, with all prompts.
+    """
+    vectors = encode_text([fill(template, name) for name in names for template in templates])  # (P T) x C
+    means: NDArray[np.float32] = vectors.reshape(len(names), len(templates), -1).mean(axis=1)
+    return means
 
 
 def embed_labels(
@@ -86,19 +63,39 @@ def embed_labels(
     templates: str | Sequence[str],
     encode_text: Callable[[Sequence[str]], NDArray[np.float32]],
 ) -> NDArray[np.float32]:
-    """(L, C) float32, one unit vector per label.
+    """(L, C) float32, one unit vector per label: `embed_names`, then `mean_of_names`."""
+    return mean_of_names(labels, embed_names(names_of(labels), resolve_templates(templates), encode_text))
 
-    `encode_text` turns N prompts into (N, C) unit vectors; it is called once, with the prompts of all labels. A warning
-    names labels that are one to the model: which of them a pixel gets is chance.
+
+def mean_of_names(labels: Sequence[Label], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(L, C) float32 unit vectors: the mean over the names of each label, of `vectors` (P, C), one per name.
+
+    A warning names labels that are one to the model: which of them a pixel gets is chance.
     """
-    templates = resolve_templates(templates)
-    prompts = [label_prompts(label, templates) for label in labels]
-    vectors = encode_text([prompt for group in prompts for prompt in group])  # N x C
-    ends = np.cumsum([len(group) for group in prompts])
-    means = np.stack([group.mean(axis=0) for group in np.split(vectors, ends[:-1])])  # L x C
-    embeddings = means / np.linalg.norm(means, axis=1, keepdims=True)
+    counts = np.array([[1 + len(label.synonyms)] for label in labels], np.float32)
+    embeddings = unit((np.add.reduceat(vectors, _firsts(labels), axis=0) / counts).astype(np.float32, copy=False))
     _warn_of_same(tuple(tuple(labels[index].name for index in group) for group in _same(embeddings)))
     return embeddings
+
+
+def highest_of_names(labels: Sequence[Label], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(L, h, w) float32: at every patch the highest logit of a label's names; `logits` (P, h, w), one per name.
+
+    The released code of SCLIP and NACLIP merges synonyms so.
+    """
+    highest: NDArray[np.float32] = np.maximum.reduceat(logits, _firsts(labels), axis=0)
+    return highest
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`vectors` (N, C), scaled to length one."""
+    scaled: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return scaled
+
+
+def _firsts(labels: Sequence[Label]) -> NDArray[np.intp]:
+    """(L,) where the names of each label begin."""
+    return np.cumsum([0, *(1 + len(label.synonyms) for label in labels[:-1])])
 
 
 def _same(embeddings: NDArray[np.float32]) -> list[list[int]]:

@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ground.cache import remembered
 from ground.images import ImageLike, as_rgb
 from ground.presets import read_section
 from ovseg.backbone import Backbone, load_backbone
+from ovseg.choices import SynonymRule
 from ovseg.coarse import CoarseMap
 from ovseg.config import OvsegConfig
 from ovseg.labels import Label, as_labels
 from ovseg.pixels import patch_grid, to_pixels
-from ovseg.prompts import embed_labels
+from ovseg.prompts import embed_names, highest_of_names, mean_of_names, names_of, unit
 from ovseg.resolve import best_labels
+from ovseg.templates import resolve_templates
 from ovseg.windows import encode_windows
 
 
@@ -59,8 +62,24 @@ class OpenVocabSegmenter:
     def encode_labels(
         self, labels: Sequence[str | Label], *, background: Sequence[str | Label] = ()
     ) -> NDArray[np.float32]:
-        """(L, C) float32 unit text embeddings of the labels, to be computed once for many images."""
-        return embed_labels(as_labels(labels, background), self.config.templates, self.backbone.encode_text)
+        """(L, C) float32 unit text embeddings of the labels, to be computed once for many images.
+
+        With synonyms "max" a row per name, the names of one label after another. They are kept on disk, see
+        `ground.cache`.
+        """
+        wanted = as_labels(labels, background)
+        names, templates = names_of(wanted), resolve_templates(self.config.templates)
+        vectors = remembered(
+            "text",
+            partial(self.backbone.text_key, names, templates),
+            partial(embed_names, names, templates, self.backbone.encode_text),
+            len(names),
+        )
+        return unit(vectors) if self._names_compete else mean_of_names(wanted, vectors)
+
+    @property
+    def _names_compete(self) -> bool:
+        return self.config.synonyms == SynonymRule.MAX
 
     def segment(
         self,
@@ -78,7 +97,7 @@ class OpenVocabSegmenter:
         wanted = as_labels(labels, background)
         rgb = as_rgb(image)
         if text_embeddings is None:
-            text_embeddings = embed_labels(wanted, self.config.templates, self.backbone.encode_text)
+            text_embeddings = self.encode_labels(labels, background=background)
 
         size_hw = (rgb.shape[0], rgb.shape[1])
         patch_hw = self.backbone.patch_hw
@@ -89,10 +108,13 @@ class OpenVocabSegmenter:
         window = self.config.window or max(pixels_hw)
         stride = self.config.stride or max(1, window // 2)
         embeddings = encode_windows(encode, pixels, patch_hw, window, stride)  # C x h x w
-        if text_embeddings.shape != (expected := (len(wanted), len(embeddings))):
-            raise ValueError(f"text_embeddings is {text_embeddings.shape}, expected {expected}: a row per label")
+        count, each = (len(names_of(wanted)), "name") if self._names_compete else (len(wanted), "label")
+        if text_embeddings.shape != (expected := (count, len(embeddings))):
+            raise ValueError(f"text_embeddings is {text_embeddings.shape}, expected {expected}: a row per {each}")
         scale = self.config.logit_scale or self.backbone.logit_scale
         logits = scale * np.tensordot(text_embeddings, embeddings, axes=1)  # L x h x w
+        if self._names_compete:
+            logits, text_embeddings = highest_of_names(wanted, logits), mean_of_names(wanted, text_embeddings)
         return CoarseMap(
             labels=wanted,
             label_map=best_labels(logits, size_hw),

@@ -11,6 +11,7 @@ import pytest
 import pytest_socket
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no attempt, hence no wait, for the network
+os.environ["EMERSEG_CACHE"] = "off"  # the user's stays as it is
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
 hypothesis.settings.load_profile("untimed")

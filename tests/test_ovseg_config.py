@@ -29,9 +29,10 @@ def test_a_mapping_becomes_a_config_with_the_defaults() -> None:
         ({"model": "m", "dense": "sam"}, "ovseg.dense is 'sam', expected one of clip, maskclip"),
         (
             {"model": "m", "templates": "foto"},
-            "ovseg.templates is 'foto', expected one of photo, simple, toy, or",
+            "ovseg.templates is 'foto', expected one of photo, simple, toy, plain, imagenet80, a list",
         ),
         ({"model": "m", "templates": ["a cat"]}, r"ovseg.templates is \['a cat'\], expected .* hold {} once each"),
+        ({"model": "m", "synonyms": "min"}, "ovseg.synonyms is 'min', expected one of mean, max"),
         ({"model": "m", "templates": 3}, "ovseg.templates is 3, expected one of"),
         ({"model": "m", "templates": []}, r"ovseg.templates is \[\], expected"),
         ({"model": "m", "templates": ["a {}", 3]}, r"ovseg.templates is \['a {}', 3\], expected"),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tiny_ovseg import tiny_backbone
 
+from ovseg import OvsegConfig
 from ovseg.labels import Label
-from ovseg.prompts import TEMPLATES, embed_labels, fill, label_prompts, resolve_templates
+from ovseg.prompts import embed_labels, fill, highest_of_names, label_prompts
+from ovseg.templates import TEMPLATES, resolve_templates
 
 
 def letters(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -52,8 +55,8 @@ def test_named_sets_hold_distinct_valid_templates(name: str) -> None:
 @pytest.mark.parametrize(
     ("templates", "message"),
     [
-        ("foto", "templates is 'foto', expected one of photo, simple, toy, or a list"),
-        ((), r"templates is \(\), expected one of photo, simple, toy, or a list"),
+        ("foto", "templates is 'foto', expected one of photo, simple, toy, plain, imagenet80, a list"),
+        ((), r"templates is \(\), expected one of photo, simple, toy, plain, imagenet80, a list"),
         (("a cat",), r"templates is \('a cat',\), expected .* that hold {} once each"),
         (("{} and {}",), "templates is .*'{} and {}'.*, expected"),
         ((3,), r"templates is \(3,\), expected"),
@@ -62,6 +65,42 @@ def test_named_sets_hold_distinct_valid_templates(name: str) -> None:
 def test_bad_templates_are_refused(templates: str | tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resolve_templates(templates)
+
+
+def test_openais_templates_are_eighty() -> None:
+    assert len(TEMPLATES["imagenet80"]) == 80 and TEMPLATES["plain"] == ("{}",)
+
+
+def test_a_file_has_a_template_a_line_and_the_settings_keep_them(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("# drawings\n\na sketch of a {}\n  {} in ink\n", encoding="utf-8-sig")
+    config = OvsegConfig(model="m", templates=str(file))
+    file.unlink()
+    assert config.templates == ("a sketch of a {}", "{} in ink")
+    with pytest.raises(FileNotFoundError, match=r"no file of templates .*mine\.txt"):
+        OvsegConfig(model="m", templates=str(file))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a {}\n\na cat\n", "mine.txt line 3 is 'a cat', expected a text that holds {} once"),
+        (b"{} {}", "line 1 is '{} {}', expected"),
+        (b"# nothing\n", "mine.txt holds none, expected a text"),
+        (b"\xff{}", "mine.txt is not UTF-8 text"),
+    ],
+)
+def test_bad_files_of_templates_are_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "mine.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        resolve_templates(str(tmp_path / "mine.txt"))
+
+
+def test_the_highest_of_names_is_that_of_each_label() -> None:
+    labels = [Label("cab", ("taxi",)), Label("bee"), Label("fax", ("gaze", "daze"))]
+    logits = np.random.default_rng(0).standard_normal((6, 2, 3)).astype(np.float32)
+    expected = [logits[:2].max(0), logits[2], logits[3:].max(0)]
+    np.testing.assert_array_equal(highest_of_names(labels, logits), expected)
 
 
 def test_a_label_is_the_unit_mean_of_its_prompts() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from tiny_ovseg import tiny_backbone
 
@@ -108,6 +111,46 @@ def test_synonyms_move_the_embedding_and_never_appear_as_labels(segmenter: OpenV
     np.testing.assert_allclose(
         with_synonym.text_embeddings[0], plain.sum(axis=0) / np.linalg.norm(plain.sum(axis=0)), atol=1e-5
     )
+
+
+def test_names_that_compete_are_labels_whose_best_counts(segmenter: OpenVocabSegmenter) -> None:
+    config = replace(segmenter.config, synonyms="max")
+    competing = OpenVocabSegmenter(segmenter.backbone, config)
+    labels = [Label("sea", ("ocean", "water")), "sky", Label("ball", ("globe",))]
+    merged = competing.segment(image_of(30, 44), labels)
+    apart = segmenter.segment(image_of(30, 44), ["sea", "ocean", "water", "sky", "ball", "globe"])
+    expected = [apart.logits[:3].max(0), apart.logits[3], apart.logits[4:].max(0)]
+    np.testing.assert_allclose(merged.logits, expected, atol=1e-4)
+    assert [str(label) for label in merged.labels] == ["sea", "sky", "ball"]
+    np.testing.assert_allclose(
+        merged.text_embeddings, segmenter.encode_labels(labels), atol=0.1
+    )  # means of unit vectors and of those before
+    text = competing.encode_labels(labels)
+    assert text.shape == (6, 12)
+    again = competing.segment(image_of(30, 44), labels, text_embeddings=text)
+    np.testing.assert_array_equal(again.logits, merged.logits)
+    with pytest.raises(ValueError, match=r"text_embeddings is \(3, 12\), expected \(6, 12\): a row per name"):
+        competing.segment(image_of(30, 44), labels, text_embeddings=text[:3])
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**31))
+def test_an_irrelevant_label_changes_no_ranking_of_the_others(segmenter: OpenVocabSegmenter, seed: int) -> None:
+    image = image_of(20, 24, seed)
+    fewer, more = segmenter.segment(image, LABELS), segmenter.segment(image, [*LABELS, "xylophone"])
+    np.testing.assert_allclose(more.logits[:5], fewer.logits, atol=1e-4)
+    first, second = np.sort(fewer.scores, axis=0)[-2:][::-1]
+    sure = first - second > 1e-4  # elsewhere rounding decides
+    np.testing.assert_array_equal(more.scores[:5].argmax(0)[sure], fewer.label_map[sure])
+
+
+def test_a_thousand_labels_are_the_same_labels_in_batches(segmenter: OpenVocabSegmenter) -> None:
+    names = [f"{kind} {number}" for number in range(200) for kind in LABELS]
+    image = image_of(24, 40)
+    whole = segmenter.segment(image, names)
+    parts = [segmenter.segment(image, names[start : start + 250]) for start in range(0, 1000, 250)]
+    np.testing.assert_allclose(whole.logits, np.concatenate([part.logits for part in parts]), atol=1e-4)
+    assert whole.label_map.max() < 1000 and whole.labels == as_labels(names)
 
 
 def test_pil_images_and_arrays_are_the_same(segmenter: OpenVocabSegmenter) -> None:

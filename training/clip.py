@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ovseg.dense import captured_input, dense_tokens
-from ovseg.prompts import TEMPLATES
+from ovseg.templates import TEMPLATES
 from ovseg.variants import value_path
 from toyworld.captions import draw_name
 from toyworld.vocabulary import KINDS

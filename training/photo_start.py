@@ -25,7 +25,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ovseg.fetch import CONFIG_FILE, WEIGHTS_FILE, own_text_tower
-from ovseg.prompts import TEMPLATES, fill
+from ovseg.prompts import fill
+from ovseg.templates import TEMPLATES
 from training.photo_clip import CLASSIFIER_FILE, class_names
 
 TOWER, TEXT_TOWER = "tf_efficientnet_lite2", "sentence-transformers/all-MiniLM-L6-v2"
