@@ -28,6 +28,9 @@ from ground.device import resolve_device, resolve_dtype
 from ground.turns import Turns, in_turn, loaded_alone
 from ground.weights import check_whole, loading, refuse_code
 
+# Of a scheduler's config: the library would take its own defaults for what is missing.
+_NOISE_SETTINGS = ("num_train_timesteps", "beta_schedule")
+
 logger = logging.getLogger(__name__)
 
 # Bytes that a pass of the UNet takes for one latent, over those of its first block's output. In the layouts of Stable
@@ -127,6 +130,12 @@ def load_backbone(folder: Path, *, decoder: Path | None = None, device: str = "a
     with loading(f"{folder / 'scheduler'}"):
         # Any scheduler's config will do: only its betas and its prediction type are read.
         scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+        named = DDPMScheduler.load_config(folder, subfolder="scheduler")
+    if missing := [key for key in _NOISE_SETTINGS if key not in named]:
+        raise ValueError(
+            f"{folder / 'scheduler' / 'scheduler_config.json'} has no {missing[0]}: expected that of a model "
+            "that was trained to remove noise"
+        )
     backbone = Backbone(
         unet=model(UNet2DConditionModel, "unet", torch_dtype),
         vae=model(AutoencoderKL, "vae", vae_dtype),

@@ -197,6 +197,15 @@ def test_a_folder_that_names_code_is_refused(folder, tmp_path, name, key, value)
         EmerDiff.from_config(tiny_config(model=str(copy)), device="cpu")
 
 
+@pytest.mark.parametrize("missing", ["num_train_timesteps", "beta_schedule"])
+def test_a_scheduler_config_without_its_noise_is_refused(folder, tmp_path, missing):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    path = copy / "scheduler/scheduler_config.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != missing}))
+    with pytest.raises(ValueError, match=rf"scheduler_config\.json has no {missing}: expected"):
+        EmerDiff.from_config(tiny_config(model=str(copy)), device="cpu")
+
+
 def test_shards_load_and_an_index_that_names_a_pickle_is_refused(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     unet = UNet2DConditionModel.from_pretrained(copy / "unet")
