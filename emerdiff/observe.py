@@ -53,6 +53,21 @@ def observe(
     return Observation(features, token_grid(latent_hw, len(features)), affinity)
 
 
+def observe_affinity(backbone: Backbone, clean: Tensor, config: EmerDiffConfig, generator: torch.Generator) -> Affinity:
+    """The affinity that `observe` gives for a generator in the same state, in one UNet call, which ends with it."""
+    if config.timestep_feature != config.timestep_affinity:
+        _noise(clean, config, generator)  # that of the features
+    finest = affinity_modules(backbone.unet, config.affinity)
+    outputs = _means(backbone, clean, config.timestep_affinity, finest, config, generator)
+    return affinity_of(backbone.unet, outputs, (clean.shape[2], clean.shape[3]), config.affinity)
+
+
+def _noise(clean: Tensor, config: EmerDiffConfig, generator: torch.Generator) -> Tensor:
+    """(feature_draws, C, H, W) float32 of independent noises, one after the other."""
+    draws = [torch.randn(clean.shape, generator=generator, dtype=torch.float32) for _ in range(config.feature_draws)]
+    return torch.cat(draws)
+
+
 def _means(
     backbone: Backbone,
     clean: Tensor,
@@ -62,8 +77,7 @@ def _means(
     generator: torch.Generator,
 ) -> list[Tensor]:
     """What each module gives for z0 at this timestep: float32, without a batch, the mean over independent noises."""
-    draws = [torch.randn(clean.shape, generator=generator, dtype=torch.float32) for _ in range(config.feature_draws)]
-    noise = sent_to(torch.cat(draws), clean)
+    noise = sent_to(_noise(clean, config, generator), clean)
 
     def sums(part: slice) -> list[Tensor]:
         with first_outputs(modules) as outputs:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emerdiff.affinity import affinity_modules
+from emerdiff.affinity import Affinity, affinity_modules
 from emerdiff.backbone import Backbone, load_backbone
 from emerdiff.cluster import low_resolution_masks, one_hot
 from emerdiff.config import EmerDiffConfig
@@ -21,7 +21,7 @@ from emerdiff.frame import frame_size, resized_planes, to_frame
 from emerdiff.guided import guided_planes, shares
 from emerdiff.masks import Masks
 from emerdiff.modulate import modulated_pairs
-from emerdiff.observe import observe
+from emerdiff.observe import observe, observe_affinity
 from emerdiff.passes import pass_masks, passes_of, planes_of_masks
 from emerdiff.schedule import timesteps_from
 from ground.checks import seed_of
@@ -116,6 +116,17 @@ class EmerDiff:
         low_res, features = low_resolution_masks(seen.features, seen.grid_hw, self.config)
         planes = one_hot(low_res)
         return Masks(largest_plane(resized_planes(planes, rgb.shape[:2])), low_res, features)
+
+    @in_turn
+    @torch.inference_mode()
+    def affinity(self, image: ImageLike, *, seed: int = 0) -> Affinity:
+        """Which positions of a PIL.Image or (H, W, 3) uint8 image belong together: what `segment` keeps with this seed.
+
+        One UNet call, without masks. Raises ValueError for another kind of image.
+        """
+        rgb = as_rgb(image)
+        clean = self.backbone.encode(to_frame(rgb, self._frame_hw(rgb)))
+        return observe_affinity(self.backbone, clean, self.config, torch.Generator().manual_seed(seed_of(seed)))
 
     def _modulation_planes(self, clean: Tensor, low_res: NDArray[np.int32], generator: torch.Generator) -> list[Tensor]:
         """K difference maps (h, w) float32 of the masks M^i of `low_res`, weighted by locality."""

@@ -33,6 +33,7 @@ from ground.paths import user_path
 from ground.turns import Turns, in_turn, loaded_alone
 from ground.weights import check_whole, loading, refuse_code
 from ovseg import conv, pooled
+from ovseg.choices import Scope
 from ovseg.config import MODEL_FORMS, OvsegConfig
 from ovseg.dense import dense_tokens
 from ovseg.fetch import (
@@ -44,7 +45,7 @@ from ovseg.fetch import (
     own_text_tower,
     text_config,
 )
-from ovseg.variants import DENSE
+from ovseg.variants import ATTENDING, DENSE
 
 TEXT_BATCH = 256  # prompts at once: 77 tokens each, some 100 MB for ViT-B
 
@@ -99,11 +100,18 @@ class Backbone:
         """The kind of the image tower; ValueError if it is none of them."""
         return _tower(self.model.visual)
 
-    def check_variant(self, variant: str) -> None:
-        """ValueError if the dense variant does not fit the image tower."""
+    def check_variant(self, variant: str, scope: str = Scope.NONE) -> None:
+        """ValueError if the dense variant does not fit the image tower, or the scope the variant."""
         fitting = _FITTING[self.tower]
         if variant not in fitting:
             raise ValueError(f"ovseg.dense is {variant!r}, expected {' or '.join(fitting)} for {self.tower.value}")
+        if scope != Scope.NONE and variant not in ATTENDING:
+            attending = [name for name in fitting if name in ATTENDING]
+            expected = f"ovseg.dense {' or '.join(attending)}" if attending else "ovseg.scope 'none'"
+            raise ValueError(
+                f"ovseg.scope is {str(scope)!r} and ovseg.dense {variant!r}, where no patch attends to another: "
+                f"expected {expected}"
+            )
 
     @property
     def patch_hw(self) -> tuple[int, int]:
@@ -156,13 +164,15 @@ class Backbone:
         return tokens[:, : int(used.nonzero().max()) + 1]
 
     @in_turn
-    def encode_patches(self, pixels: NDArray[np.float32], variant: str) -> NDArray[np.float32]:
+    def encode_patches(
+        self, pixels: NDArray[np.float32], variant: str, regions: NDArray[np.int32] | None = None
+    ) -> NDArray[np.float32]:
         """(B, C, h, w) float32 unit embeddings of the patches of normalised `pixels` (B, 3, h patch, w patch).
 
         `variant` is a name in variants.DENSE that fits the tower; else ValueError, as for embeddings that are not
-        finite.
+        finite. With `regions` (B, h, w), which a Scope needs, patches attend to those of their own region alone.
         """
-        self.check_variant(variant)
+        self.check_variant(variant, Scope.NONE if regions is None else Scope.MASKS)
         visual = self.model.visual
         with torch.inference_mode():
             inputs = torch.from_numpy(pixels).to(self.model.logit_scale)
@@ -172,7 +182,8 @@ class Backbone:
                 patches = pooled.dense_patches(visual, inputs)
             else:
                 grid_hw = tuple(side // patch for side, patch in zip(pixels.shape[2:], self.patch_hw, strict=True))
-                tokens = dense_tokens(visual, inputs, variant)  # B x (1 + h w) x C
+                among = None if regions is None else torch.from_numpy(regions)
+                tokens = dense_tokens(visual, inputs, variant, among)  # B x (1 + h w) x C
                 patches = tokens[:, 1:].mT.unflatten(2, grid_hw)
             return _finite(F.normalize(patches.float(), dim=1).contiguous(), "the image")
 

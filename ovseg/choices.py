@@ -15,6 +15,20 @@ class DenseVariant(Choice):
     NACLIP = "naclip"  # to tokens with similar keys, neighbours first
 
 
+class Scope(Choice):
+    """Which patches attend to each other in the block that a dense variant puts in the last one's place."""
+
+    NONE = "none"  # all of them
+    MASKS = "masks"  # those of one mask
+
+
+class Refinement(Choice):
+    """What carries the logits of patches to a finer grid."""
+
+    NONE = "none"
+    AFFINITY = "affinity"  # of positions in the diffusion model
+
+
 class SynonymRule(Choice):
     """How the names of a label become one."""
 

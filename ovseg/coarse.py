@@ -30,6 +30,8 @@ class ScoreTile:
 class CoarseMap:
     """Where the labels are, as dense CLIP sees it: L labels, (h, w) patches, C channels, (H, W) pixels.
 
+    Logits that were refined have a grid of their own.
+
     Plain text stands for labels, too. ValueError for shapes, dtypes, indices or labels that do not fit, and for numbers
     that are not finite.
     """
@@ -50,9 +52,9 @@ class CoarseMap:
         check_indices("CoarseMap.label_map", self.label_map, 2, len(self.labels))
         for name, ndim in (("logits", 3), ("embeddings", 3), ("text_embeddings", 2)):
             check_array(f"CoarseMap.{name}", getattr(self, name), np.float32, ndim)
-        shapes = (len(self.labels), self.logits.shape, self.embeddings.shape, self.text_embeddings.shape)
-        count, (_, *grid_hw), (channels, *_), _ = shapes
-        if shapes != (count, (count, *grid_hw), (channels, *grid_hw), (count, channels)):
+        count, channels = len(self.labels), len(self.embeddings)
+        if len(self.logits) != count or self.text_embeddings.shape != (count, channels):
+            shapes = (count, self.logits.shape, self.embeddings.shape, self.text_embeddings.shape)
             raise ValueError(
                 f"labels, logits, embeddings and text embeddings have the shapes {shapes}, "
                 "expected L, (L, h, w), (C, h, w) and (L, C)"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from ground import checks
 from ground.checks import Check, above, any_text, one_of, or_null, text, whole
-from ovseg.choices import DenseVariant, SynonymRule
+from ovseg.choices import DenseVariant, Refinement, Scope, SynonymRule
 from ovseg.templates import EXPECTED, TEMPLATES, are_templates, resolve_templates
 
 MODEL_FORMS = "an open_clip name, hf-hub:ORG/REPO, local-dir:PATH or builtin:NAME"
@@ -41,6 +41,11 @@ class OvsegConfig:
     templates: Annotated[str | tuple[str, ...], _TEMPLATES] = "photo"
     # One of SynonymRule: what becomes of a label's names.
     synonyms: Annotated[str, one_of(SynonymRule)] = "mean"
+    # One of Scope: which patches attend to each other in the last block; for variants that attend.
+    scope: Annotated[str, one_of(Scope)] = "none"
+    # One of Refinement: what carries logits to a finer grid, and how many times.
+    refine: Annotated[str, one_of(Refinement)] = "none"
+    refine_times: Annotated[int, whole(1, "times")] = 1
     # px of the shorter side of CLIP's input; sides are rounded to whole patches.
     image_size: Annotated[int, whole(1, "px")] = 448
     # px of that input that CLIP sees at once, a square; 0: all of it.
@@ -58,6 +63,11 @@ class OvsegConfig:
             raise ValueError(
                 f"ovseg.pretrained is {self.pretrained!r}, expected null: {self.model} has its own weights"
             )
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether masks or another model have a say in where labels are."""
+        return self.scope != Scope.NONE or self.refine != Refinement.NONE
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> OvsegConfig:

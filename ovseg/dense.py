@@ -8,30 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ovseg.variants import DENSE
+from ovseg.variants import DENSE, region_rows
 
 Tower = Any  # open_clip.transformer.VisionTransformer; untyped there, and imported by backbone.py alone
 
 
-def dense_tokens(visual: Tower, pixels: Tensor, variant: str) -> Tensor:
+def dense_tokens(visual: Tower, pixels: Tensor, variant: str, regions: Tensor | None = None) -> Tensor:
     """(B, 1 + h w, C) embeddings of the class token and of all patches, row by row, not normalised.
 
     `visual` is an open_clip VisionTransformer without attentional pooling, `pixels` (B, 3, h patch, w patch)
     normalised, of the tower's device and dtype. `variant` is a key of DENSE; with `clip` the class token is
-    the image embedding of a tower that pools by it.
+    the image embedding of a tower that pools by it. `regions` (B, h, w): patches attend within a region alone, for
+    the variants of ATTENDING.
     """
     patch_height, patch_width = visual.patch_size
     grid_hw = (pixels.shape[-2] // patch_height, pixels.shape[-1] // patch_width)
     last_block = visual.transformer.resblocks[-1]
     with resized_positions(visual, grid_hw), captured_input(last_block) as captured:
         visual(pixels)
-    tokens = DENSE[variant](last_block, captured[0], grid_hw)
+    among = None if regions is None else partial(region_rows, regions=regions.flatten(1))
+    tokens = DENSE[variant](last_block, captured[0], grid_hw, among)
     # A tower with final_ln_after_pool normalises the pooled token alone: for a token taken as if it were the
     # pooled one, both layouts are ln_post, then proj.
     return visual.ln_post(tokens) @ visual.proj

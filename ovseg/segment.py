@@ -14,12 +14,13 @@ from ground.cache import remembered
 from ground.images import ImageLike, as_rgb
 from ground.presets import read_section
 from ovseg.backbone import Backbone, load_backbone
-from ovseg.choices import SynonymRule
+from ovseg.choices import Refinement, Scope, SynonymRule
 from ovseg.coarse import CoarseMap
 from ovseg.config import OvsegConfig
 from ovseg.labels import Label, as_labels
 from ovseg.pixels import patch_grid, to_pixels
 from ovseg.prompts import embed_names, highest_of_names, mean_of_names, names_of, unit
+from ovseg.refine import Affinity, refined
 from ovseg.resolve import best_labels
 from ovseg.templates import resolve_templates
 from ovseg.windows import encode_windows
@@ -35,7 +36,7 @@ class OpenVocabSegmenter:
     """
 
     def __init__(self, backbone: Backbone, config: OvsegConfig) -> None:
-        backbone.check_variant(config.dense)
+        backbone.check_variant(config.dense, config.scope)
         self.backbone = backbone
         self.config = config
 
@@ -88,11 +89,15 @@ class OpenVocabSegmenter:
         *,
         background: Sequence[str | Label] = (),
         text_embeddings: NDArray[np.float32] | None = None,
+        regions: NDArray[np.int32] | None = None,
+        affinity: Affinity | None = None,
     ) -> CoarseMap:
         """Where each label is in `image` (PIL.Image or (H, W, 3) uint8), at the size of `image`.
 
         `background` labels compete like the others; their pixels are meant to become "other" later. `text_embeddings`
-        is what `encode_labels` gave for the same labels. ValueError on a bad image or bad labels (see `as_labels`).
+        is what `encode_labels` gave for the same labels. `regions` (H, W), the number of each pixel's mask, are for
+        `scope` "masks" of the config, `affinity` for `refine`; else they are not looked at. ValueError if what the
+        config asks for is missing, on a bad image or on bad labels (see `as_labels`).
         """
         wanted = as_labels(labels, background)
         rgb = as_rgb(image)
@@ -104,10 +109,14 @@ class OpenVocabSegmenter:
         grid_hw = patch_grid(size_hw, self.config.image_size, patch_hw)
         pixels_hw = (grid_hw[0] * patch_hw[0], grid_hw[1] * patch_hw[1])
         pixels = to_pixels(rgb, pixels_hw, self.backbone.mean, self.backbone.std)
-        encode = partial(self.backbone.encode_patches, variant=self.config.dense)
+
+        def encode(part: NDArray[np.float32], within: NDArray[np.int32] | None = None) -> NDArray[np.float32]:
+            return self.backbone.encode_patches(part, self.config.dense, within)
+
         window = self.config.window or max(pixels_hw)
         stride = self.config.stride or max(1, window // 2)
-        embeddings = encode_windows(encode, pixels, patch_hw, window, stride)  # C x h x w
+        within = self._regions_of_patches(regions, size_hw, grid_hw)
+        embeddings = encode_windows(encode, pixels, patch_hw, window, stride, within)  # C x h x w
         count, each = (len(names_of(wanted)), "name") if self._names_compete else (len(wanted), "label")
         if text_embeddings.shape != (expected := (count, len(embeddings))):
             raise ValueError(f"text_embeddings is {text_embeddings.shape}, expected {expected}: a row per {each}")
@@ -115,6 +124,10 @@ class OpenVocabSegmenter:
         logits = scale * np.tensordot(text_embeddings, embeddings, axes=1)  # L x h x w
         if self._names_compete:
             logits, text_embeddings = highest_of_names(wanted, logits), mean_of_names(wanted, text_embeddings)
+        if self.config.refine != Refinement.NONE:
+            if affinity is None:
+                raise ValueError(f"ovseg.refine is {self.config.refine!r}, and there is no affinity of the image")
+            logits = refined(logits, affinity, self.config.refine_times)
         return CoarseMap(
             labels=wanted,
             label_map=best_labels(logits, size_hw),
@@ -123,3 +136,18 @@ class OpenVocabSegmenter:
             text_embeddings=text_embeddings,
             background=wanted[len(labels) :],
         )
+
+    def _regions_of_patches(
+        self, regions: NDArray[np.int32] | None, size_hw: tuple[int, int], grid_hw: tuple[int, int]
+    ) -> NDArray[np.int32] | None:
+        """(h, w) int32, the region in the middle of each patch, if the config asks for it."""
+        if self.config.scope == Scope.NONE:
+            return None
+        if regions is None or regions.shape != size_hw:
+            given = "there are no regions" if regions is None else f"regions are {regions.shape}"
+            raise ValueError(f"ovseg.scope is {self.config.scope!r}, and {given}, expected (H, W) = {size_hw}")
+        rows, columns = (
+            ((np.arange(count) + 0.5) * side / count).astype(np.intp)
+            for count, side in zip(grid_hw, size_hw, strict=True)
+        )
+        return np.ascontiguousarray(regions[np.ix_(rows, columns)], dtype=np.int32)

@@ -1,9 +1,9 @@
 """What stands in for the last block of a ViT: the variants of dense CLIP, one small function each.
 
-A variant is a function (block, tokens, grid_hw) → tokens: tokens (B, 1 + h w, D), the class token first, patches row by
-row. With X = LN(tokens), queries, keys and values q, k, v of X and s = 1 / sqrt(dimension of a head), CLIP's own block
-is tokens + Proj(softmax(s q kᵀ) v), and then + MLP(LN(·)). Where a paper leaves something open, the code that its
-authors released decides.
+A variant is a function (block, tokens, grid_hw, among) → tokens: tokens (B, 1 + h w, D), the class token first, patches
+row by row; `among`, if it is not None, is added to the scores of what attends. With X = LN(tokens), queries, keys and
+values q, k, v of X and s = 1 / sqrt(dimension of a head), CLIP's own block is tokens + Proj(softmax(s q kᵀ) v), and
+then + MLP(LN(·)). Where a paper leaves something open, the code that its authors released decides.
 """
 
 from __future__ import annotations
@@ -24,49 +24,58 @@ NEIGHBOURHOOD = 5.0  # patches: standard deviation of NACLIP's Gaussian (as rele
 CELLS = 2**24
 
 
-def standard_block(block: Block, tokens: Tensor, grid_hw: Grid) -> Tensor:
+# Rows of what is added to the scores of some queries, (n, 1 + h w) or (B, 1, n, 1 + h w).
+Bias = Callable[[slice], Tensor]
+
+
+def standard_block(block: Block, tokens: Tensor, grid_hw: Grid, among: Bias | None = None) -> Tensor:
     """`clip`: the block as trained (Radford et al. 2021); the control."""
     return block(tokens)
 
 
-def value_path(block: Block, tokens: Tensor, grid_hw: Grid) -> Tensor:
+def value_path(block: Block, tokens: Tensor, grid_hw: Grid, among: Bias | None = None) -> Tensor:
     """`maskclip`: Proj(v), each token alone, no residual, no MLP (MaskCLIP, Zhou et al., ECCV 2022, section 3.2)."""
     _, _, value = in_projection(block, tokens)
     return out_projection(block, value)
 
 
-def correlative(block: Block, tokens: Tensor, grid_hw: Grid) -> Tensor:
+def correlative(block: Block, tokens: Tensor, grid_hw: Grid, among: Bias | None = None) -> Tensor:
     """`sclip`: x + MLP(LN(x)) of x = tokens + Proj((softmax(s q qᵀ) + softmax(s k kᵀ)) v).
 
     The correlative self-attention of SCLIP (Wang et al., ECCV 2024, arXiv 2312.01597, section 3). As in the released
     code the two are summed, not averaged, and the block keeps its residual and its MLP.
     """
     query, key, value = in_projection(block, tokens)
-    mixed = attention(block, query, query, value) + attention(block, key, key, value)
+    mixed = attention(block, query, query, value, among) + attention(block, key, key, value, among)
     tokens = tokens + out_projection(block, mixed)
     return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
 
 
-def query_query(block: Block, tokens: Tensor, grid_hw: Grid) -> Tensor:
+def query_query(block: Block, tokens: Tensor, grid_hw: Grid, among: Bias | None = None) -> Tensor:
     """`clearclip`: Proj(softmax(s q qᵀ) v), no residual, no MLP.
 
     ClearCLIP (Lan et al., ECCV 2024, arXiv 2407.12442), with its best attention, Attn_qq.
     """
     query, _, value = in_projection(block, tokens)
-    return out_projection(block, attention(block, query, query, value))
+    return out_projection(block, attention(block, query, query, value, among))
 
 
-def neighbours(block: Block, tokens: Tensor, grid_hw: Grid) -> Tensor:
+def neighbours(block: Block, tokens: Tensor, grid_hw: Grid, among: Bias | None = None) -> Tensor:
     """`naclip`: Proj(softmax(s k kᵀ + ω) v), no residual, no MLP.
 
     ω is a Gaussian of the distance between two patches, see `gaussian_rows`. NACLIP (Hajimiri et al., WACV 2025, arXiv
     2404.08181), without its refinement by PAMR: here masks do that.
     """
     _, key, value = in_projection(block, tokens)
-    return out_projection(block, attention(block, key, key, value, lambda rows: gaussian_rows(rows, grid_hw)))
+
+    def bias(rows: slice) -> Tensor:
+        omega = gaussian_rows(rows, grid_hw)
+        return omega if among is None else omega + among(rows)
+
+    return out_projection(block, attention(block, key, key, value, bias))
 
 
-Variant = Callable[[Block, Tensor, Grid], Tensor]
+Variant = Callable[[Block, Tensor, Grid, Bias | None], Tensor]
 DENSE: dict[str, Variant] = {
     "clip": standard_block,
     "maskclip": value_path,
@@ -74,6 +83,8 @@ DENSE: dict[str, Variant] = {
     "clearclip": query_query,
     "naclip": neighbours,
 }
+# Those whose patches attend to each other by a rule of the variant: a scope can bound it.
+ATTENDING = ("sclip", "clearclip", "naclip")
 
 
 def attention(
@@ -81,11 +92,11 @@ def attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    bias: Callable[[slice], Tensor] | None = None,
+    bias: Bias | None = None,
 ) -> Tensor:
     """softmax(s query keyᵀ + bias) value, head by head: (B, N, D) each, heads side by side → (B, N, D).
 
-    `bias` gives the rows of some queries, (n, N), which all heads share. Queries are taken in parts of `CELLS`.
+    `bias` gives the rows of some queries, which all heads share. Queries are taken in parts of `CELLS`.
     """
     heads = block.attn.num_heads
     query, key, value = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, key, value))
@@ -112,6 +123,18 @@ def gaussian_rows(rows: slice, grid_hw: Grid, std: float = NEIGHBOURHOOD) -> Ten
     omega = torch.exp(-(down**2 + across**2) / (2 * std**2))
     omega[tokens < 0] = 0
     return F.pad(omega, (1, 0))
+
+
+def region_rows(rows: slice, regions: Tensor) -> Tensor:
+    """Rows (B, 1, n, 1 + h w) that leave to each patch the patches of its own region; `regions` (B, h w) are numbers.
+
+    Added to attention: 0, or -inf where a query may not look. The class token looks at all; no patch looks at it. The
+    idea is CorrCLIP's (Zhang et al., ICCV 2025), whose regions are SAM's.
+    """
+    everywhere = torch.cat([regions.new_full((len(regions), 1), -1), regions], dim=1)  # B x (1 + h w)
+    queries = everywhere[:, rows]
+    apart = (queries[:, :, None] != everywhere[:, None, :]) & (queries[:, :, None] >= 0)
+    return torch.zeros(apart.shape).masked_fill(apart.cpu(), float("-inf"))[:, None]
 
 
 def in_projection(block: Block, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:

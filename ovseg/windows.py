@@ -9,17 +9,23 @@ from numpy.typing import NDArray
 
 BATCH = 16  # windows at once
 
-Encode = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (B, 3, h patch, w patch) → (B, C, h, w)
+# (pixels (B, 3, h patch, w patch)[, regions (B, h, w)]) → (B, C, h, w)
+Encode = Callable[..., NDArray[np.float32]]
 
 
 def encode_windows(
-    encode: Encode, pixels: NDArray[np.float32], patch_hw: tuple[int, int], window: int, stride: int
+    encode: Encode,
+    pixels: NDArray[np.float32],
+    patch_hw: tuple[int, int],
+    window: int,
+    stride: int,
+    regions: NDArray[np.int32] | None = None,
 ) -> NDArray[np.float32]:
     """(C, h, w) float32: the mean embedding of every patch of `pixels` (3, h patch, w patch) over its windows.
 
     Windows are squares of `window` px that begin every `stride` px; the last ones are moved in so that they end with
     the image. Both numbers are rounded down to whole patches, at least one. A side shorter than a window is taken
-    whole.
+    whole. `regions` (h, w), if there are any, go with the pixels.
     """
     grid_hw = [side // patch for side, patch in zip(pixels.shape[1:], patch_hw, strict=True)]
     sides = [min(length, max(1, window // patch)) for length, patch in zip(grid_hw, patch_hw, strict=True)]
@@ -32,9 +38,9 @@ def encode_windows(
     counts = np.zeros(grid_hw, np.float32)
     for start in range(0, len(places), BATCH):
         batch = places[start : start + BATCH]
-        parts = encode(
-            np.stack([pixels[:, _pixels(rows, patch_hw[0]), _pixels(columns, patch_hw[1])] for rows, columns in batch])
-        )
+        seen = [pixels[:, _pixels(rows, patch_hw[0]), _pixels(columns, patch_hw[1])] for rows, columns in batch]
+        within = [] if regions is None else [np.stack([regions[rows, columns] for rows, columns in batch])]
+        parts = encode(np.stack(seen), *within)
         sums = np.zeros((parts.shape[1], *grid_hw), np.float32) if sums is None else sums
         for (rows, columns), part in zip(batch, parts, strict=True):
             sums[:, rows, columns] += part

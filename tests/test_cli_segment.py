@@ -242,6 +242,18 @@ def test_relabel_equals_a_new_run_and_needs_no_diffusion_model(photos, tmp_path,
     assert "would need new masks" in capsys.readouterr().err
 
 
+def test_relabel_equals_a_new_run_where_the_diffusion_model_refines_labels(photos, tmp_path, tiny_preset):
+    fresh, output = tmp_path / "fresh", tmp_path / "out"
+    guided = ["ovseg.refine=affinity", "emerdiff.affinity=features", "ovseg.scope=masks", "ovseg.dense=naclip"]
+    options = [argument for override in guided for argument in ("--set", override)]
+    assert segment(photos, output, tiny_preset, *options) == 0
+    new = ["--labels", "dog, water"]
+    assert emerseg("segment", photos, "--output", fresh, "--preset", tiny_preset, *new, *options) == 0
+    assert emerseg("relabel", output, *new) == 0
+    assert contents(output) == contents(fresh)
+    assert_consistent(output)
+
+
 @contextmanager
 def gone(tmp_path, preset):
     """The UNet of a preset cannot be loaded for a while."""

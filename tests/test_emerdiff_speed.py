@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
@@ -149,3 +149,15 @@ def test_the_table_imports_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("same_timestep", [True, False])
+def test_the_affinity_alone_is_that_of_the_masks(same_timestep):
+    config = tiny_config(speed="instant")
+    if not same_timestep:
+        config = replace(config, timestep_affinity=config.timestep_feature + 20)
+    model = EmerDiff(tiny_backbone(), config)
+    kept = model.segment(picture(), seed=3, keep_affinity=True).affinity
+    planes = torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model.affinity(picture(), seed=3).spread(planes), kept.spread(planes))
+    assert not torch.equal(model.affinity(picture(), seed=4).spread(planes), kept.spread(planes))

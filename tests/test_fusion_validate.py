@@ -68,8 +68,11 @@ class RedAndGreen:
     def fusion(self):
         return self.preset.fusion
 
-    def make_masks(self, image, coarse, seed):
+    def make_masks(self, image, seed):
         return masks_of(image[..., 1])
+
+    def coarse_map(self, image, masks, labels, **choices):
+        return self.ovseg.segment(image, labels, **{name: choices[name] for name in ("background", "text_embeddings")})
 
 
 def paint(path: Path, rows: list[str], other: int) -> None:

@@ -134,3 +134,51 @@ def test_queries_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch, tower: d
     torch.testing.assert_close(dense_tokens(visual, pixels, variant), whole, atol=1e-5, rtol=1e-4)
     monkeypatch.setattr(variants, "CELLS", 1)
     torch.testing.assert_close(dense_tokens(visual, pixels, variant), whole, atol=1e-5, rtol=1e-4)
+
+
+# Within regions
+
+
+@pytest.mark.parametrize("variant", variants.ATTENDING)
+@pytest.mark.parametrize("cells", [2**24, 40])
+def test_within_regions_each_patch_sees_its_own_alone(
+    variant: str, cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variants, "CELLS", cells)
+    visual, pixels = tiny_clip().visual, pixels_of((3, 4))
+    block, tokens = visual.transformer.resblocks[-1], before_last_block(tiny_clip().visual, pixels)
+    regions = torch.tensor([[0, 0, 1, 1, 0, 0, 1, 1, 2, 2, 2, 5]]).repeat(2, 1)
+
+    def among(rows: slice) -> Tensor:
+        return variants.region_rows(rows, regions)
+
+    before = variants.DENSE[variant](block, tokens, (3, 4), among)
+    others = regions[0] != 1
+    changed = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(2))
+    changed[:, 1:][:, ~others] = tokens[:, 1:][:, ~others]
+    changed[:, 0] = tokens[:, 0]
+    after = variants.DENSE[variant](block, changed, (3, 4), among)
+    torch.testing.assert_close(after[:, 1:][:, ~others], before[:, 1:][:, ~others], atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(after[:, 0], before[:, 0])  # the class token looks at all
+
+
+@pytest.mark.parametrize("variant", variants.ATTENDING)
+def test_a_region_is_a_set_of_keys(variant: str) -> None:
+    """Those of one region alone give the same: of NACLIP without its neighbourhood, which knows places."""
+    visual, pixels = tiny_clip().visual, pixels_of((2, 3))
+    block, tokens = visual.transformer.resblocks[-1], before_last_block(visual, pixels)
+    regions = torch.tensor([[0, 1, 0, 1, 1, 0]]).repeat(2, 1)
+    found = variants.DENSE[variant](block, tokens, (2, 3), lambda rows: variants.region_rows(rows, regions))
+    ours = torch.tensor([2, 4, 5])  # tokens of region 1
+    inside = tokens[:, ours]
+    query, key, value = variants.in_projection(block, inside)
+    if variant == "naclip":
+        bias = gaussian_rows(slice(1, 7), (2, 3))[ours - 1][:, ours]
+        expected = variants.out_projection(block, variants.attention(block, key, key, value, lambda rows: bias[rows]))
+    elif variant == "clearclip":
+        expected = variants.out_projection(block, variants.attention(block, query, query, value))
+    else:
+        mixed = variants.attention(block, query, query, value) + variants.attention(block, key, key, value)
+        expected = inside + variants.out_projection(block, mixed)
+        expected = expected + block.ls_2(block.mlp(block.ln_2(expected)))
+    torch.testing.assert_close(found[:, ours], expected, atol=1e-5, rtol=1e-4)

@@ -106,6 +106,7 @@ def evaluate(
     from ground.device import resolved
     from ground.files import write_json
     from ovseg import OpenVocabSegmenter
+    from ovseg.choices import Refinement
 
     sources, protocols = options.split_list(masks), options.split_list(protocol)
     preset = preset or ("toy" if dataset == "toy" else "mini")
@@ -113,9 +114,10 @@ def evaluate(
     variants = options.split_list(clip) or [settings.ovseg.dense]
     data = open_dataset(dataset, root, limit)
     diffusion = next((source for source in sources if MaskSource(source).needs_diffusion), MaskSource.NONE)
-    model = load_diffusion(diffusion, settings, device=device, dtype=dtype)
+    named = needs_clip(protocols, sources)
+    model = load_diffusion(diffusion, settings, labels=named, device=device, dtype=dtype)
     clips = {}
-    if needs_clip(protocols, sources):
+    if named:
         loaded = load_clip(settings, device=device, dtype=dtype)
         clips = {v: OpenVocabSegmenter(loaded.backbone, replace(settings.ovseg, dense=v)) for v in variants}
 
@@ -126,9 +128,12 @@ def evaluate(
         config = replace(settings.emerdiff, speed=way.speed or settings.emerdiff.speed)
         of_speed = EmerDiff(model.backbone, config) if model is not None else None
         if way.masks != MaskSource.NONE:
-            makers[way] = mask_maker(way.masks, config, of_speed)
+            refines = named and settings.ovseg.refine != Refinement.NONE
+            makers[way] = mask_maker(way.masks, config, of_speed, keep_affinity=refines)
     rules = options.split_list(fuse)
-    steps = measure(data, ways, makers, clips, settings.fusion, protocols=protocols, rules=rules, seed=seed)
+    steps = measure(
+        data, ways, makers, clips, settings.fusion, protocols=protocols, rules=rules, seed=seed, model=model
+    )
     for number, rows in enumerate(steps, start=1):
         if not quiet:
             print(f"[{number}/{data.count}] {_short(rows)}", file=sys.stderr, flush=True)

@@ -67,7 +67,7 @@ def score_demo(segmenter: Segmenter, output: Path, scenes: Sequence[Path], seed:
     }
     clips = {segmenter.ovseg.config.dense: segmenter.ovseg}
     data, ways = open_dataset("toy", SEEDS), [Way(source) for source in SOURCES]
-    *_, rows = evaluate(data, ways, makers, clips, segmenter.preset.fusion, seed=seed)
+    *_, rows = evaluate(data, ways, makers, clips, segmenter.preset.fusion, seed=seed, model=segmenter.emerdiff)
     return rows
 
 
@@ -76,7 +76,8 @@ def write_sheets(segmenter: Segmenter, output: Path, scenes: Sequence[Path]) -> 
     labels = demo_labels()
     paths = []
     for scene, sample in zip(scenes, _samples(), strict=True):
-        coarse = segmenter.ovseg.segment(sample.image, labels)
+        masks = Masks.load(output_file(output, "masks", scene.stem))
+        coarse = segmenter.coarse_map(sample.image, masks, labels)
         alone = fuse(coarse_masks(coarse), coarse, segmenter.preset.fusion.for_masks(MaskSource.NONE))
         with Image.open(output_file(output, "semantic", scene.stem)) as semantic:
             fused = np.array(semantic, np.int32)

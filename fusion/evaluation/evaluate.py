@@ -7,7 +7,7 @@ mean over images of the mIoU of their regions, which is the quality of the masks
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.evaluation.datasets import Dataset
+from fusion.evaluation.datasets import Dataset, Sample
 from fusion.evaluation.measure import Measured, measured
 from fusion.evaluation.metrics import boundary_f, confusion_matrix, majority_regions, mean_iou, pixel_accuracy
-from fusion.models.sources import coarse_masks
+from fusion.models.sources import coarse_masks, guidance
 from fusion.step.choices import CLIP_ALONE_RULE, MaskSource, Protocol
 from fusion.step.config import FusionConfig
 from fusion.step.pipeline import fuse
 
 if TYPE_CHECKING:
+    from emerdiff import EmerDiff
     from fusion.models.sources import MaskMaker
     from ovseg import CoarseMap, OpenVocabSegmenter
 
@@ -88,33 +89,40 @@ def evaluate(
     protocols: Sequence[str] = Protocol.values(),
     rules: Sequence[str] = (),
     seed: int = 0,
+    model: EmerDiff | None = None,
 ) -> Iterator[list[Row]]:
     """Measure all combinations; after every image, yields the rows of all images so far.
 
     `makers` has what makes the masks of each of the `ways` but "none" (see `mask_maker`), `clips` a
     segmenter per variant; it may be empty if only the bound of real masks is asked for (`needs_clip`).
     `rules`, if there are any, take the place of `fusion.fuse`; "none" knows one alone (`for_masks`). What several
-    rows share is run once per image, and its time and memory count in each of them.
+    rows share is run once per image, and its time and memory count in each of them. `model` is for segmenters that
+    refine, where masks keep no affinity.
     """
     keys = _keys(protocols, ways, tuple(clips), tuple(rules) or (fusion.fuse,))
     encoded = {clip: segmenter.encode_labels(dataset.labels) for clip, segmenter in clips.items()}
     scores: dict[_Key, list[_Score]] = {key: [] for key in keys}
     for sample in dataset.samples():
-        coarse: dict[str | None, Measured[CoarseMap]] = {
-            clip: measured(partial(segmenter.segment, sample.image, dataset.labels, text_embeddings=encoded[clip]))
-            for clip, segmenter in clips.items()
-        }
         masks = {way: measured(partial(make, sample.image, seed)) for way, make in makers.items()}
+        coarse: dict[tuple[str, Way | None], Measured[CoarseMap]] = {}
         for key in keys:
-            costs: list[Measured[Any]] = [coarse[key.clip]] if key.clip else []
-            if key.way.masks == MaskSource.NONE:
-                made = measured(partial(coarse_masks, coarse[key.clip].value))
-            else:
-                made = masks[key.way]
+            made, costs, named = masks.get(key.way), list[Measured[Any]](), None
+            if key.clip:
+                segmenter, of_image = clips[key.clip], None if made is None else made.value
+                place = key.clip, key.way if segmenter.config.is_guided else None
+                if place not in coarse:
+                    seen = partial(guidance, segmenter.config, sample.image, of_image, model, seed)
+                    find = partial(_coarse_map, segmenter, sample, dataset.labels, encoded[key.clip], seen)
+                    coarse[place] = measured(find)
+                named = coarse[place].value
+                costs.append(coarse[place])
+            if made is None:
+                assert named is not None  # masks of its own
+                made = measured(partial(coarse_masks, named))
             costs.append(made)
-            if key.protocol == "open":
+            if key.protocol == "open" and named is not None:
                 rule = replace(fusion, fuse=key.fuse or fusion.fuse)
-                fused = measured(partial(fuse, made.value, coarse[key.clip].value, rule))
+                fused = measured(partial(fuse, made.value, named, rule))
                 costs.append(fused)
                 score = _score(sample.truth, fused.value.label_map, len(dataset.labels) + 1, costs)
             else:
@@ -122,6 +130,16 @@ def evaluate(
                 score = _score(sample.regions, best, max(int(sample.regions.max()), 0) + 1, costs)
             scores[key].append(score)
         yield [_row(key, scores[key]) for key in keys]
+
+
+def _coarse_map(
+    segmenter: OpenVocabSegmenter,
+    sample: Sample,
+    labels: Sequence[str],
+    text_embeddings: NDArray[np.float32],
+    seen: Callable[[], dict[str, Any]],
+) -> CoarseMap:
+    return segmenter.segment(sample.image, labels, text_embeddings=text_embeddings, **seen())
 
 
 def needs_clip(protocols: Sequence[str], sources: Sequence[str]) -> bool:

@@ -10,24 +10,33 @@ from fusion.models.presets import Preset
 from fusion.step.choices import MaskSource
 from ground.garbage import uncollected
 from ground.weights import WeightsMissing
+from ovseg.choices import Refinement
 
 if TYPE_CHECKING:
     from emerdiff import EmerDiff
     from ovseg import OpenVocabSegmenter
 
 
-def load_diffusion(source: str, preset: Preset, *, device: str = "auto", dtype: str = "auto") -> EmerDiff | None:
-    """The diffusion model if masks of `source` need it, else None.
+def load_diffusion(
+    source: str, preset: Preset, *, labels: bool = True, device: str = "auto", dtype: str = "auto"
+) -> EmerDiff | None:
+    """The diffusion model if masks of `source` need it, or the refinement of `labels` if there are any; else None.
 
     Raises FileNotFoundError, in one line, if its weights are not on this disk (WeightsMissing with the preset's name if
     they come from the hub), and ValueError on anything unknown.
     """
-    if not MaskSource.of(source, "masks").needs_diffusion:
+    if not needs_diffusion(source, preset, labels=labels):
         return None
     with _naming(preset), uncollected():
         from emerdiff import EmerDiff
 
         return EmerDiff.from_config(preset.emerdiff, device=device, dtype=dtype)
+
+
+def needs_diffusion(source: str, preset: Preset, *, labels: bool = True) -> bool:
+    """Whether a diffusion model takes part: in masks of `source`, or in the refinement of where `labels` are."""
+    refines = labels and preset.ovseg.refine != Refinement.NONE
+    return MaskSource.of(source, "masks").needs_diffusion or refines
 
 
 def load_clip(preset: Preset, *, device: str = "auto", dtype: str = "auto") -> OpenVocabSegmenter:

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from fusion.models.load import load_clip, load_diffusion
 from fusion.models.presets import Preset, load_preset, with_overrides
-from fusion.models.sources import coarse_masks, mask_maker
+from fusion.models.sources import coarse_masks, guidance, mask_maker
 from fusion.step.choices import MaskSource
 from fusion.step.config import FusionConfig
 from fusion.step.pipeline import fuse
 from fusion.step.segmentation import Segmentation
 from ground.images import as_rgb
+from ovseg.choices import Refinement
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -80,11 +81,28 @@ class Segmenter:
         ValueError on a bad image or bad labels.
         """
         rgb = as_rgb(image)
-        coarse = self.ovseg.segment(rgb, labels, background=background)
-        return fuse(self.make_masks(rgb, coarse, seed), coarse, self.fusion)
+        masks = None if self.masks == MaskSource.NONE else self.make_masks(rgb, seed)
+        coarse = self.coarse_map(rgb, masks, labels, background=background, seed=seed)
+        return fuse(coarse_masks(coarse) if masks is None else masks, coarse, self.fusion)
 
-    def make_masks(self, image: NDArray[np.uint8], coarse: CoarseMap, seed: int) -> Masks:
-        """The class-agnostic masks of `image` (H, W, 3) uint8; with masks "none" those of its coarse map."""
-        if self.masks == MaskSource.NONE:
-            return coarse_masks(coarse)
-        return mask_maker(self.masks, self.preset.emerdiff, self.emerdiff)(image, seed)
+    def make_masks(self, image: NDArray[np.uint8], seed: int) -> Masks:
+        """The class-agnostic masks of `image` (H, W, 3) uint8. ValueError with masks "none": see `coarse_masks`."""
+        refines = self.ovseg.config.refine != Refinement.NONE
+        return mask_maker(self.masks, self.preset.emerdiff, self.emerdiff, keep_affinity=refines)(image, seed)
+
+    def coarse_map(
+        self,
+        image: NDArray[np.uint8],
+        masks: Masks | None,
+        labels: Sequence[str | Label],
+        *,
+        background: Sequence[str | Label] = (),
+        text_embeddings: NDArray[np.float32] | None = None,
+        seed: int = 0,
+    ) -> CoarseMap:
+        """Where the labels are in `image` (H, W, 3) uint8; masks and the diffusion model help if the preset asks them.
+
+        `text_embeddings` as in `OpenVocabSegmenter.segment`. ValueError if help is asked for that is not to be had.
+        """
+        help_ = guidance(self.ovseg.config, image, masks, self.emerdiff, seed)
+        return self.ovseg.segment(image, labels, background=background, text_embeddings=text_embeddings, **help_)

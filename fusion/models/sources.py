@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.step.choices import MaskSource
+from ovseg.choices import Refinement, Scope
 
 if TYPE_CHECKING:
     from emerdiff import EmerDiff, Masks
     from emerdiff.config import EmerDiffConfig
-    from ovseg import CoarseMap
+    from ovseg import CoarseMap, OvsegConfig
 
 MaskMaker = Callable[[NDArray[np.uint8], int], "Masks"]  # (image (H, W, 3) uint8 RGB, seed) → Masks
 
 
-def mask_maker(source: str, config: EmerDiffConfig, model: EmerDiff | None) -> MaskMaker:
+def mask_maker(
+    source: str, config: EmerDiffConfig, model: EmerDiff | None, *, keep_affinity: bool = False
+) -> MaskMaker:
     """What makes the masks of `source`, one of MaskSource but "none"; `model` may be None where they need no diffusion.
 
-    "naive" has the very clusters that "emerdiff" has for the same seed.
+    "naive" has the very clusters that "emerdiff" has for the same seed. With `keep_affinity` "emerdiff" hands over the
+    affinity of the image, too.
     """
     from emerdiff.baselines import grid_masks, slic_masks
 
@@ -34,9 +38,31 @@ def mask_maker(source: str, config: EmerDiffConfig, model: EmerDiff | None) -> M
         "grid": lambda image, _seed: grid_masks(image, config.clusters),
     }
     if model is not None:
-        makers["emerdiff"] = lambda image, seed: model.segment(image, seed=seed)
+        makers["emerdiff"] = lambda image, seed: model.segment(image, seed=seed, keep_affinity=keep_affinity)
         makers["naive"] = lambda image, seed: model.naive(image, seed=seed)
     return makers[source]
+
+
+def guidance(
+    config: OvsegConfig, image: NDArray[np.uint8], masks: Masks | None, model: EmerDiff | None, seed: int
+) -> dict[str, Any]:
+    """What `OpenVocabSegmenter.segment` needs of masks and the diffusion model, if `config` asks for something.
+
+    ValueError if that is not to be had: there are no `masks`, or no `model` and no affinity that they kept.
+    """
+    found: dict[str, Any] = {}
+    if config.scope != Scope.NONE:
+        if masks is None:
+            raise ValueError(f"ovseg.scope is {config.scope!r}, and masks is 'none': there are none of the image")
+        found["regions"] = masks.label_map
+    if config.refine != Refinement.NONE:
+        if masks is not None and masks.affinity is not None:
+            found["affinity"] = masks.affinity
+        elif model is not None:
+            found["affinity"] = model.affinity(image, seed=seed)
+        else:
+            raise ValueError(f"ovseg.refine is {config.refine!r}, and the diffusion model is not loaded")
+    return found
 
 
 def coarse_masks(coarse: CoarseMap) -> Masks:

@@ -19,6 +19,7 @@ from fusion.runs.journal import Journal
 from fusion.runs.outputs import folders
 from fusion.runs.relabel import earlier_files
 from fusion.runs.spec import RunSpec, read_run
+from fusion.step.choices import MaskSource
 from ground.images import limit_pixels
 
 
@@ -117,10 +118,12 @@ def _compute(spec: RunSpec, output: Path) -> Compute:
     if spec.labels:
         segmenter = Segmenter.from_preset(spec.preset, masks=spec.masks, device=spec.device, dtype=spec.dtype)
         return segmenting(segmenter, output, spec)
-    model = load_diffusion(spec.masks, spec.preset, device=spec.device, dtype=spec.dtype)
+    model = load_diffusion(spec.masks, spec.preset, labels=False, device=spec.device, dtype=spec.dtype)
     return masking(mask_maker(spec.masks, spec.preset.emerdiff, model), output, spec)
 
 
 def _compute_on_cached_masks(spec: RunSpec, output: Path) -> Compute:
     clip = load_clip(spec.preset, device=spec.device, dtype=spec.dtype)
-    return segmenting(Segmenter(spec.preset, clip, None, spec.masks), output, spec)
+    # Masks are cached, affinities are not.
+    model = load_diffusion(MaskSource.NONE, spec.preset, device=spec.device, dtype=spec.dtype)
+    return segmenting(Segmenter(spec.preset, clip, model, spec.masks), output, spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from fusion.formats.render import draw_regions, overlay
 from fusion.formats.report import thumbnails
 from fusion.formats.schema import INSTANCES, PANOPTIC, REPORT, RESULTS, ImageRecord
 from fusion.formats.semantic import semantic_png
+from fusion.models.sources import coarse_masks
 from fusion.runs.exports import write_exports
 from fusion.runs.job import Compute, Encoded, Job
 from fusion.runs.outputs import masks_metadata, output_file, pixel_hash, png_bytes
@@ -53,10 +55,20 @@ def segmenting(segmenter: Segmenter, output: Path, spec: RunSpec) -> Compute:
     text_embeddings = segmenter.ovseg.encode_labels(labels, background=background)
 
     def compute(image: NDArray[np.uint8], name: str) -> Segmented:
-        coarse = segmenter.ovseg.segment(image, labels, background=background, text_embeddings=text_embeddings)
-        make = partial(segmenter.make_masks, coarse=coarse, seed=spec.seed)
-        path = output_file(output, "masks", name) if spec.masks != MaskSource.NONE else None
-        cached = find_masks(path, image, spec.mask_hash, make)
+        cached = None
+        if spec.masks != MaskSource.NONE:
+            make = partial(segmenter.make_masks, seed=spec.seed)
+            cached = find_masks(output_file(output, "masks", name), image, spec.mask_hash, make)
+        coarse = segmenter.coarse_map(
+            image,
+            None if cached is None else cached.masks,
+            labels,
+            background=background,
+            text_embeddings=text_embeddings,
+            seed=spec.seed,
+        )
+        if cached is None:
+            cached = CachedMasks(coarse_masks(coarse), pixel_hash(image), spec.mask_hash, found=False)
         return Segmented(image, cached, fuse(cached.masks, coarse, segmenter.fusion))
 
     return compute
@@ -146,20 +158,14 @@ class CachedMasks:
 
 
 def find_masks(
-    path: Path | None, image: NDArray[np.uint8], key: str, make: Callable[[NDArray[np.uint8]], Masks]
+    path: Path, image: NDArray[np.uint8], key: str, make: Callable[[NDArray[np.uint8]], Masks]
 ) -> CachedMasks:
-    """The masks in the file `path` if they were made of these very pixels with `key` (see `mask_hash`); else new ones.
-
-    With `path` None they are made.
-    """
+    """Those in the file `path` if they were made of these very pixels with `key` (see `mask_hash`); else new ones."""
     pixels = pixel_hash(image)
-    if path is not None:
-        # Where there is none yet, or a damaged file, it is made anew.
-        try:
-            own_size(path)
-            if Masks.load_metadata(path) == masks_metadata(pixels, key):
-                masks = Masks.load(path, size_hw=(image.shape[0], image.shape[1]), difference=False)
-                return CachedMasks(masks, pixels, key, found=True)
-        except (OSError, ValueError):
-            pass
+    # Where there is none yet, or a damaged file, it is made anew.
+    with suppress(OSError, ValueError):
+        own_size(path)
+        if Masks.load_metadata(path) == masks_metadata(pixels, key):
+            masks = Masks.load(path, size_hw=(image.shape[0], image.shape[1]), difference=False)
+            return CachedMasks(masks, pixels, key, found=True)
     return CachedMasks(make(image), pixels, key, found=False)

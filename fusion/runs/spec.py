@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.formats.schema import RUN, LabelEntry, Ran, RunFile, RunImage
-from fusion.models.load import weights_used
+from fusion.models.load import needs_diffusion, weights_used
 from fusion.models.presets import SECTIONS, Preset, config_hash, load_preset, make_preset, mask_hash, with_overrides
 from fusion.step.choices import MaskSource, SegmentationStyle
 from ground.checks import above, seed_of
@@ -135,7 +135,11 @@ class RunSpec:
             labels=[_label_entry(label) for label in self.labels],
             background=[_label_entry(label) for label in self.background],
             config={section: asdict(getattr(self.preset, section)) for section in SECTIONS},
-            weights=weights_used(self.preset, diffusion=self.masks.needs_diffusion, clip=bool(self.labels)),
+            weights=weights_used(
+                self.preset,
+                diffusion=needs_diffusion(self.masks, self.preset, labels=bool(self.labels)),
+                clip=bool(self.labels),
+            ),
             versions=all_versions(),
             images=list(images),
         )
