@@ -20,6 +20,7 @@ import yaml
 
 from ground.paths import user_path
 from ovseg.stuff import USUAL_STUFF
+from ovseg.surroundings import is_auto, note_surroundings, surroundings_besides
 
 # Says after a name what it is: "sky [stuff]", "sky [thing]".
 _MARK = re.compile(r"\s*\[(stuff|thing)\]\s*$", re.IGNORECASE)
@@ -67,19 +68,33 @@ def as_labels(labels: Sequence[str | Label], background: Sequence[str | Label] =
     "[stuff]" or "[thing]" after a text says what it is. A text without is stuff if it is one of USUAL_STUFF, and a
     thing otherwise; a note is logged of those labels.
 
+    "auto" as a background label, or in place of the list of them, stands for usual surroundings that no other label
+    means (`ovseg.surroundings`); they come last, and a note says which they are.
+
     ValueError (naming the culprits) on no label at all, on one that is empty, that shows nothing, or that is no text,
     and on names given more than once, upper and lower case and what does not show aside.
     """
+    if is_auto(background):
+        background = (str(background),)
     for given in (labels, background):
         if isinstance(given, str):
             raise ValueError(f"labels are one text {given!r}, expected a list of names (see parse_labels)")
     if not labels:
         raise ValueError("no labels: give at least one name")
     wanted = [(f"label {i}", _entry(label)) for i, label in enumerate(labels, 1)]
-    other = [(f"background label {i}", _entry(label)) for i, label in enumerate(background, 1)]
+    other = [(f"background label {i}", _entry(label)) for i, label in enumerate(background, 1) if not is_auto(label)]
     checked = _checked(wanted + other)
+    if len(other) < len(background):
+        checked += _surroundings(checked)
     _note_usual_stuff(wanted)
     return checked
+
+
+def _surroundings(labels: Sequence[Label]) -> tuple[Label, ...]:
+    """What "auto" stands for beside `labels`."""
+    names = surroundings_besides(name for label in labels for name in (label.name, *label.synonyms))
+    note_surroundings(names)
+    return tuple(Label(name, stuff=True) for name in names)
 
 
 def read_labels(path: str | Path) -> tuple[Label, ...]:

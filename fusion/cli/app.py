@@ -124,6 +124,7 @@ def presets() -> None:
 @app.command()
 def labels(
     file: Annotated[str, typer.Argument(help="A label file or comma-separated labels.")],
+    background: options.Background = None,
 ) -> None:
     """Show how a label file is read: category ids, names, synonyms, stuff or thing, colours."""
     from rich.console import Console
@@ -136,7 +137,9 @@ def labels(
     from ovseg.labels import as_labels
 
     set_up_output(verbose=False)
-    read = as_labels(labels_of(file))
+    given = labels_of(file)
+    both = as_labels(given, labels_of(background) if background is not None else ())
+    read, other = both[: len(given)], both[len(given) :]
     table = Table("id", "name", "synonyms", "kind", "colour")
     for index, (label, color) in enumerate(zip(read, label_colors(read), strict=True), start=1):
         hexadecimal = "#{:02x}{:02x}{:02x}".format(*color)
@@ -147,6 +150,8 @@ def labels(
             "stuff" if label.stuff else "thing",
             f"[on {hexadecimal}]  [/] {hexadecimal}",
         )
+    for label in other:
+        table.add_row("0", escape(printable(label.name)), escape(printable(", ".join(label.synonyms))), "other", "")
     Console().print(table)
     note_kinds(read)
 

@@ -65,7 +65,12 @@ Labels = Annotated[
     str, typer.Option("--labels", "-l", help='Labels, as in "cat, grass, sky \\[stuff]", or a label file.')
 ]
 Background = Annotated[
-    str | None, typer.Option("--background", help="Labels, or a label file, whose pixels become other.")
+    str | None,
+    typer.Option(
+        "--background",
+        help="Labels, or a label file, whose pixels become other. auto among them: usual surroundings, such as sky and "
+        "wall, but for what is asked for.",
+    ),
 ]
 PresetName = Annotated[str, typer.Option("--preset", help="A preset's name (see `emerseg presets`) or YAML file.")]
 Masks = Annotated[MaskSource, typer.Option("--masks", help="Where masks come from; none: CLIP alone.")]
