@@ -42,13 +42,12 @@ class CoarseMap:
     embeddings: NDArray[np.float32]  # (C, h, w) dense image embeddings: unit, or means over windows of such
     text_embeddings: NDArray[np.float32]  # (L, C) unit
     background: tuple[Label, ...] = ()  # the labels (a subset) whose pixels become "other"
+    absent: tuple[Label, ...] = ()  # those that were not to compete: their logits are far below all others
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", as_labels(self.labels))
-        # Plain text means the label of that name, whatever else is known of it.
-        named = {label.name: label for label in self.labels}
-        given = [named.get(label, label) if isinstance(label, str) else label for label in self.background]
-        object.__setattr__(self, "background", as_labels(given) if given else ())
+        for name in ("background", "absent"):
+            self._check_subset(name)
         check_indices("CoarseMap.label_map", self.label_map, 2, len(self.labels))
         for name, ndim in (("logits", 3), ("embeddings", 3), ("text_embeddings", 2)):
             check_array(f"CoarseMap.{name}", getattr(self, name), np.float32, ndim)
@@ -59,9 +58,15 @@ class CoarseMap:
                 f"labels, logits, embeddings and text embeddings have the shapes {shapes}, "
                 "expected L, (L, h, w), (C, h, w) and (L, C)"
             )
-        if not set(self.background) <= set(self.labels):
-            background, labels = (", ".join(map(str, some)) for some in (self.background, self.labels))
-            raise ValueError(f"background is {background}, expected labels of the map: {labels}")
+
+    def _check_subset(self, field: str) -> None:
+        """That `field` holds some of the labels. Plain text means the label of that name, whatever else is known."""
+        named = {label.name: label for label in self.labels}
+        given = [named.get(label, label) if isinstance(label, str) else label for label in getattr(self, field)]
+        object.__setattr__(self, field, as_labels(given) if given else ())
+        if not set(getattr(self, field)) <= set(self.labels):
+            some, labels = (", ".join(map(str, which)) for which in (getattr(self, field), self.labels))
+            raise ValueError(f"{field} is {some}, expected labels of the map: {labels}")
 
     @property
     def scores(self) -> NDArray[np.float32]:

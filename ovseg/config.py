@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from ground import checks
-from ground.checks import Check, above, any_text, one_of, or_null, text, whole
+from ground.checks import Check, above, any_text, number, one_of, or_null, text, whole
 from ovseg.choices import DenseVariant, Refinement, Scope, SynonymRule
 from ovseg.templates import EXPECTED, TEMPLATES, are_templates, resolve_templates
 
@@ -54,6 +54,8 @@ class OvsegConfig:
     stride: Annotated[int, whole(0, "px")] = 0
     # Factor on the cosines before the softmax; None: the model's own.
     logit_scale: Annotated[float | None, or_null(above(0))] = None
+    # Logits by which some patch must prefer a label to the neutral prompt for it to compete; None: all labels compete.
+    absence: Annotated[float | None, or_null(number(-1000, 1000, "logits"))] = None
 
     def __post_init__(self) -> None:
         checks.check_fields(self, "ovseg")

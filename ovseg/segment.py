@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from ground.cache import remembered
 from ground.images import ImageLike, as_rgb
 from ground.presets import read_section
+from ovseg.absence import find_absent, neutral_prompts, without
 from ovseg.backbone import Backbone, load_backbone
 from ovseg.choices import Refinement, Scope, SynonymRule
 from ovseg.coarse import CoarseMap
@@ -65,8 +67,8 @@ class OpenVocabSegmenter:
     ) -> NDArray[np.float32]:
         """(L, C) float32 unit text embeddings of the labels, to be computed once for many images.
 
-        With synonyms "max" a row per name, the names of one label after another. They are kept on disk, see
-        `ground.cache`.
+        With synonyms "max" a row per name, the names of one label after another; with `absence` one row more, that of
+        the neutral prompt. They are kept on disk, see `ground.cache`.
         """
         wanted = as_labels(labels, background)
         names, templates = names_of(wanted), resolve_templates(self.config.templates)
@@ -76,7 +78,15 @@ class OpenVocabSegmenter:
             partial(embed_names, names, templates, self.backbone.encode_text),
             len(names),
         )
-        return unit(vectors) if self._names_compete else mean_of_names(wanted, vectors)
+        rows = unit(vectors) if self._names_compete else mean_of_names(wanted, vectors)
+        return rows if self.config.absence is None else np.concatenate([rows, self._encode_neutral()])
+
+    def _encode_neutral(self) -> NDArray[np.float32]:
+        """(1, C) float32 unit text embedding of the templates without a name."""
+        prompts = neutral_prompts(resolve_templates(self.config.templates))
+        key = partial(self.backbone.text_key, prompts, ("{}",))
+        vectors = remembered("text", key, partial(self.backbone.encode_text, prompts), len(prompts))
+        return unit(vectors.mean(axis=0, keepdims=True))
 
     @property
     def _names_compete(self) -> bool:
@@ -118,12 +128,18 @@ class OpenVocabSegmenter:
         within = self._regions_of_patches(regions, size_hw, grid_hw)
         embeddings = encode_windows(encode, pixels, patch_hw, window, stride, within)  # C x h x w
         count, each = (len(names_of(wanted)), "name") if self._names_compete else (len(wanted), "label")
-        if text_embeddings.shape != (expected := (count, len(embeddings))):
-            raise ValueError(f"text_embeddings is {text_embeddings.shape}, expected {expected}: a row per {each}")
+        margin = self.config.absence
+        with_neutral = ", and one of the neutral prompt" if margin is not None else ""
+        if text_embeddings.shape != (expected := (count + bool(with_neutral), len(embeddings))):
+            given = text_embeddings.shape
+            raise ValueError(f"text_embeddings is {given}, expected {expected}: a row per {each}{with_neutral}")
         scale = self.config.logit_scale or self.backbone.logit_scale
         logits = scale * np.tensordot(text_embeddings, embeddings, axes=1)  # L x h x w
+        logits, neutral, text_embeddings = logits[:count], logits[count:], text_embeddings[:count]
         if self._names_compete:
             logits, text_embeddings = highest_of_names(wanted, logits), mean_of_names(wanted, text_embeddings)
+        is_absent = np.zeros(len(wanted), bool) if margin is None else find_absent(logits, neutral[0], margin)
+        logits = without(logits, is_absent)
         if self.config.refine != Refinement.NONE:
             if affinity is None:
                 raise ValueError(f"ovseg.refine is {self.config.refine!r}, and there is no affinity of the image")
@@ -135,6 +151,7 @@ class OpenVocabSegmenter:
             embeddings=embeddings,
             text_embeddings=text_embeddings,
             background=wanted[len(labels) :],
+            absent=tuple(compress(wanted, is_absent)),
         )
 
     def _regions_of_patches(

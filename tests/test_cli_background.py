@@ -69,3 +69,16 @@ def test_labels_shows_what_auto_is(capsys):
     assert emerseg("labels", "cat, lawn", "--background", "auto, hand") == 0
     shown = capsys.readouterr().out
     assert "hand" in shown and "ceiling" in shown and "grass" not in shown
+
+
+@pytest.mark.parametrize("masks", ["grid", "none"])
+def test_absent_labels_are_in_the_record_of_an_image_and_in_no_other_file(photos, tmp_path, preset, masks):
+    output = tmp_path / "out"
+    absence = ["--set", "ovseg.absence=1000", "--masks", masks, "-q"]  # one label alone stays
+    assert segment(photos, output, preset, *absence, "--background", "wall") == 0
+    assert_consistent(output)
+    assert emerseg("validate", output) == 0
+    for path in (output / "annotations").iterdir():
+        record = json.loads(path.read_text())
+        found = {annotation["category_id"] for annotation in record["regions"]}
+        assert len(record["absent"]) == 2 - len(found) and len(found) <= 1

@@ -43,6 +43,10 @@ def test_a_mapping_becomes_a_config_with_the_defaults() -> None:
         ({"model": "m", "image_size": True}, "ovseg.image_size is True"),
         ({"model": "m", "logit_scale": 0}, "ovseg.logit_scale is 0"),
         ({"model": "m", "logit_scale": float("nan")}, "ovseg.logit_scale is nan"),
+        (
+            {"model": "m", "absence": 1e4},
+            "ovseg.absence is 10000.0, expected a number of logits from -1000 to 1000, or",
+        ),
         ({"model": "m", "size": 3, "x": 1}, "unknown ovseg setting 'size', 'x'; known: model, pretrained,"),
         ({"image_size": 224}, "ovseg.model is missing, expected an open_clip name, hf-hub:ORG/REPO"),
     ],

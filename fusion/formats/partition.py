@@ -32,6 +32,7 @@ class Partition:
     segments: tuple[Segment, ...]  # one per mask that has a pixel, by mask_id
     score_map: NDArray[np.float32]  # (H, W) in 0..1: score of the pixel's label; 0 for other
     mask_map: NDArray[np.int32]  # (H, W): the mask_id each pixel came from
+    absent: tuple[Label, ...] = ()  # labels that did not compete, see `ovseg.absence`
 
     @property
     def size_hw(self) -> tuple[int, int]:

@@ -154,6 +154,7 @@ class ImageRecord(Record):
     polygons: list[list[Polygon]] | None  # in place of each region's RLE, if they were asked for
     thumbnail: str  # JPEG, base64
     overlay: str  # likewise, with the regions drawn
+    absent: list[str] = Field(default_factory=list)  # names of labels that did not compete, see `ovseg.absence`
 
 
 class LabelEntry(Record):

@@ -90,6 +90,7 @@ def segment_job(output: Path, spec: RunSpec) -> Job:
             overlay_pixels=pixel_hash(drawn),
             regions=regions,
             polygons=None if polygons_of is None else region_polygons(regions, id_map, polygons_of),
+            absent=[label.name for label in result.absent],
             **thumbnails(image, result.label_map, colors),
         )
         first_id = first_id_of(len(regions))

@@ -37,6 +37,8 @@ def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG)
     With `config.split` the connected parts of masks take their place, numbered in reading order, after parts of fewer
     than `config.min_area` pixels have gone to the masks around them.
 
+    Absent labels of the coarse map take no part.
+
     Evidence is rounded before anything is decided by it: what the files say is what the thresholds saw.
 
     Raises ValueError if masks and coarse map are not of one size.
@@ -73,12 +75,15 @@ def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG)
         segments=segments,
         score_map=_score_map(label_map, coarse, ids),
         mask_map=masks.label_map,
+        absent=tuple(label for label in labels if label in coarse.absent),
     )
 
 
 def _nearest_labels(masks: Masks, coarse: CoarseMap) -> NDArray[np.intp]:
     """(K,) the label whose text embedding is nearest to each mask's mean dense embedding."""
     similarities = mask_similarities(masks.label_map, masks.num_masks, coarse.embeddings, coarse.text_embeddings)
+    if coarse.absent:
+        similarities[:, [label in coarse.absent for label in coarse.labels]] = -np.inf
     return np.argmax(similarities.round(_SIMILARITY_DIGITS), axis=1)
 
 
