@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from open_clip.hf_model import HFTextEncoder
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import TextTransformer, VisionTransformer
 from torch import Tensor
 
 from ground.device import resolve_device, resolve_dtype
@@ -35,6 +35,7 @@ from ground.weights import check_whole, loading, refuse_code
 from ovseg import conv, pooled
 from ovseg.choices import Scope
 from ovseg.config import MODEL_FORMS, OvsegConfig
+from ovseg.context import shortened, used_length
 from ovseg.dense import dense_tokens
 from ovseg.fetch import (
     CONFIG_FILE,
@@ -150,18 +151,24 @@ class Backbone:
         ValueError if they are not finite.
         """
         batches = [list(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
-        device = self.model.logit_scale.device
         with torch.inference_mode():
-            encoded = [self.model.encode_text(self._tokens(batch).to(device)).float() for batch in batches]
+            encoded = [self._encode(self.tokenizer(batch)).float() for batch in batches]
             return _finite(F.normalize(torch.cat(encoded), dim=-1), "text")
 
-    def _tokens(self, texts: list[str]) -> Tensor:
-        """(N, length) token ids; a Hugging Face tower masks the padding, so that most of it can be left out."""
-        tokens = self.tokenizer(texts)
-        if not isinstance(getattr(self.model, "text", None), HFTextEncoder):
-            return tokens
-        used = (tokens != self.model.text.config.pad_token_id).any(dim=0)
-        return tokens[:, : int(used.nonzero().max()) + 1]
+    def _encode(self, tokens: Tensor) -> Tensor:
+        """(N, C) embeddings of (N, length) token ids, without their padding where that has no part in them."""
+        model = self.model
+        text = getattr(model, "text", None)
+        tower = model if isinstance(model, open_clip.CLIP) else text
+        if isinstance(text, HFTextEncoder):  # it masks the padding
+            used = (tokens != text.config.pad_token_id).any(dim=0)
+            tokens = tokens[:, : int(used.nonzero().max()) + 1]
+        elif isinstance(tower, (open_clip.CLIP, TextTransformer)):
+            length = used_length(tower, tokens)
+            if length < tokens.shape[1]:
+                with shortened(tower, length):
+                    return model.encode_text(tokens[:, :length].to(model.logit_scale.device))
+        return model.encode_text(tokens.to(model.logit_scale.device))
 
     @in_turn
     def encode_patches(

@@ -31,10 +31,11 @@ def dense_tokens(visual: Tower, pixels: Tensor, variant: str, regions: Tensor | 
     patch_height, patch_width = visual.patch_size
     grid_hw = (pixels.shape[-2] // patch_height, pixels.shape[-1] // patch_width)
     last_block = visual.transformer.resblocks[-1]
-    with resized_positions(visual, grid_hw), captured_input(last_block) as captured:
-        visual(pixels)
     among = None if regions is None else partial(region_rows, regions=regions.flatten(1))
-    tokens = DENSE[variant](last_block, captured[0], grid_hw, among)
+    with resized_positions(visual, grid_hw), bounded_attention():
+        with last_left_out(visual) as end, captured_input(end) as captured:
+            visual(pixels)
+        tokens = DENSE[variant](last_block, captured[0], grid_hw, among)
     # A tower with final_ln_after_pool normalises the pooled token alone: for a token taken as if it were the
     # pooled one, both layouts are ln_post, then proj.
     return visual.ln_post(tokens) @ visual.proj
@@ -63,6 +64,40 @@ def interpolate_positions(positions: Tensor, from_hw: tuple[int, int], to_hw: tu
     planes = patches.float().cpu().unflatten(0, tuple(from_hw)).permute(2, 0, 1)[None]  # 1 x D x h x w
     planes = F.interpolate(planes, size=to_hw, mode="bicubic")
     return torch.cat([class_token, planes[0].flatten(1).T.to(class_token)])
+
+
+@contextmanager
+def bounded_attention() -> Iterator[None]:
+    """Has nn.MultiheadAttention take torch's fused attention, not its own "fast path"; then puts the setting back.
+
+    The fast path holds the attention of all heads, (heads, N, N), which is 0.5 GB for ViT-B/16 at 896 px, and there it
+    took 1.4 times as long on a CPU. At 224 and 448 px the two were equally fast.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+class _PassedOn(nn.Module):
+    """A block that does nothing."""
+
+    def forward(self, tokens: Tensor, attn_mask: None = None) -> Tensor:
+        return tokens
+
+
+@contextmanager
+def last_left_out(visual: Tower) -> Iterator[nn.Module]:
+    """Lets `visual` run without its last block, whose place the module that is given takes; then puts it back."""
+    blocks = visual.transformer.resblocks
+    last = blocks[-1]
+    blocks[-1] = _PassedOn()
+    try:
+        yield blocks[-1]
+    finally:
+        blocks[-1] = last
 
 
 @contextmanager

@@ -139,7 +139,18 @@ def test_hooks_are_removed_also_after_an_error() -> None:
     with pytest.raises(RuntimeError):  # pixels of two channels: the tower itself fails
         dense_tokens(visual, noise(1, 2, 32, 40), "clip")
     assert not block._forward_pre_hooks and not block._forward_hooks
+    assert visual.transformer.resblocks[-1] is block
+    assert torch.backends.mha.get_fastpath_enabled()
     assert visual.positional_embedding.shape == (17, 32)
+
+
+def test_the_last_block_itself_runs_in_its_own_variant_alone() -> None:
+    visual = tiny_clip().visual
+    runs: list[str] = []
+    visual.transformer.resblocks[-1].register_forward_hook(lambda *_: runs.append("block"))
+    for variant in DENSE:
+        dense_tokens(visual, noise(1, 3, 32, 40), variant)
+    assert runs == ["block"]
 
 
 def test_a_call_leaves_the_model_as_it_was() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_ovseg import tiny_backbone
 
-from ovseg import OpenVocabSegmenter, OvsegConfig
+from ovseg import OpenVocabSegmenter, OvsegConfig, windows
+from ovseg.choices import DenseVariant
 from ovseg.windows import encode_windows
+
+BACKBONE = tiny_backbone()
 
 
 def first_pixels(pixels):
@@ -46,6 +51,28 @@ def test_one_window_is_the_whole_picture(window):
     whole = OpenVocabSegmenter(backbone, OvsegConfig(**settings)).segment(image, words)
     windowed = OpenVocabSegmenter(backbone, OvsegConfig(**settings, window=window)).segment(image, words)
     np.testing.assert_array_equal(windowed.logits, whole.logits)
+
+
+@settings(max_examples=20)
+@given(st.tuples(st.integers(1, 90), st.integers(1, 90)), st.sampled_from(DenseVariant.values()), st.integers(0, 50))
+def test_a_window_of_the_images_size_equals_no_windows(size_hw, variant, more):
+    image = np.random.default_rng(0).integers(0, 255, (*size_hw, 3), np.uint8)
+    labels = ["cat", "sky"]
+    config = OvsegConfig(model="local-dir:tiny", image_size=24, templates="simple", dense=variant)
+    whole = OpenVocabSegmenter(BACKBONE, config).segment(image, labels)
+    longer = 8 * max(whole.logits.shape[1:])  # px
+    windowed = OpenVocabSegmenter(BACKBONE, replace(config, window=longer + more)).segment(image, labels)
+    np.testing.assert_array_equal(windowed.logits, whole.logits)
+
+
+@pytest.mark.parametrize("variant", DenseVariant.values())
+def test_windows_in_batches_are_windows_one_by_one(monkeypatch, variant):
+    image = np.random.default_rng(0).integers(0, 255, (40, 72, 3), np.uint8)
+    config = OvsegConfig(model="local-dir:tiny", image_size=40, templates="simple", dense=variant, window=24, stride=8)
+    together = OpenVocabSegmenter(BACKBONE, config).segment(image, ["cat", "sky"])
+    monkeypatch.setattr(windows, "BATCH", 1)
+    alone = OpenVocabSegmenter(BACKBONE, config).segment(image, ["cat", "sky"])
+    np.testing.assert_allclose(together.logits, alone.logits, atol=1e-4)
 
 
 def test_windows_change_what_clip_sees():
