@@ -35,6 +35,16 @@ def test_background_and_255_are_unknown_and_the_classes_are_the_regions(root):
     assert sample.image.shape == (2, 3, 3)
 
 
+def test_with_background_labels_the_class_background_is_other(root):
+    assert open_dataset("pictures", str(root)).background == ()
+    for background, names in (([], []), (["hand"], ["hand"]), ("auto", ["wall", "floor"])):
+        data = open_dataset("pictures", str(root), background=background)
+        assert [label.name for label in data.background][:2] == names
+        sample = next(data.samples())
+        assert sample.truth.tolist() == [[0, 1, 1], [2, -1, 2]]
+        assert sample.regions.tolist() == [[-1, 0, 0], [1, -1, 1]]
+
+
 @pytest.mark.parametrize(
     ("suffix", "limit", "expected"),
     [(":0::10", None, [0, 10]), (":3:5:", None, [3, 4]), ("", 2, [0, 1]), ("::10:3", 3, [0, 3, 6])],

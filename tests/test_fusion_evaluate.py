@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from fusion.evaluation.datasets import Dataset, Sample, open_dataset
 from fusion.evaluation.evaluate import Way, evaluate, needs_clip, ways_of
 from fusion.evaluation.measure import measured
 from fusion.models.sources import coarse_masks, mask_maker
-from ovseg import OpenVocabSegmenter, OvsegConfig
+from ovseg import OpenVocabSegmenter, OvsegConfig, as_labels
 
 WORDS = ("cat", "grass", "sky")
 SHAPE = (32, 40)
@@ -68,6 +69,16 @@ def test_open_figures_are_over_all_pixels_of_the_data_set(dataset, clip):
     ious = [((truth == i) & (predicted == i)).sum() / ((truth == i) | (predicted == i)).sum() for i in (1, 2, 3)]
     assert row.miou == pytest.approx(np.mean(ious))
     assert row.pixel_accuracy == pytest.approx((truth == predicted).mean())
+
+
+def test_background_labels_of_a_data_set_compete_for_what_is_other(dataset, clip):
+    with_others = replace(dataset, background=as_labels(WORDS, ["hand", "sky hook"])[len(WORDS) :])
+    (row,) = last(evaluate(with_others, [Way("none")], {}, {"maskclip": clip}, FusionConfig(), protocols=["open"]))
+    right = []
+    for sample in dataset.samples():
+        found = clip.segment(sample.image, WORDS, background=["hand", "sky hook"]).label_map + 1
+        right.append(np.where(found > len(WORDS), 0, found) == sample.truth)
+    assert row.pixel_accuracy == pytest.approx(np.mean(right))
 
 
 def test_rows_come_after_every_picture_in_order(dataset, clip):

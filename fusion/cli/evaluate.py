@@ -36,6 +36,14 @@ def evaluate(
         str | None,
         typer.Option("--preset", help="A preset's name or YAML file. Default: toy for toy, otherwise mini."),
     ] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            "--background",
+            help="As for segment. What the data set calls background then counts as other, and without labels in it, "
+            '"", as well.',
+        ),
+    ] = None,
     masks: Annotated[
         str,
         typer.Option(
@@ -97,6 +105,7 @@ def evaluate(
     from dataclasses import asdict, replace
 
     from emerdiff import EmerDiff
+    from fusion.cli.labels import labels_of
     from fusion.evaluation.datasets import open_dataset
     from fusion.evaluation.evaluate import evaluate as measure
     from fusion.evaluation.evaluate import needs_clip, ways_of
@@ -112,7 +121,8 @@ def evaluate(
     preset = preset or ("toy" if dataset == "toy" else "mini")
     settings = load_preset(preset, options.overrides_of(overrides, clusters=clusters, batch=batch))
     variants = options.split_list(clip) or [settings.ovseg.dense]
-    data = open_dataset(dataset, root, limit)
+    other = None if background is None else labels_of(background) if background.strip() else ()
+    data = open_dataset(dataset, root, limit, other)
     diffusion = next((source for source in sources if MaskSource(source).needs_diffusion), MaskSource.NONE)
     named = needs_clip(protocols, sources)
     model = load_diffusion(diffusion, settings, labels=named, device=device, dtype=dtype)
@@ -143,6 +153,7 @@ def evaluate(
             "dataset": dataset,
             "root": root,
             "images": data.count,
+            "background": [label.name for label in data.background],
             "config_hash": config_hash(settings, seed=seed, **resolved(device, dtype)),
             "rows": [asdict(row) for row in rows],
         }

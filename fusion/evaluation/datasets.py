@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from fusion.evaluation.metrics import UNKNOWN
 from fusion.runs.search import SUFFIXES
 from ground.images import read_image
 from ground.paths import user_path
+from ovseg.labels import Label, as_labels
 
 _BLANK = 255  # in the label maps of `pictures`: nobody said what is there
 _NO_LABEL = "background"  # their class of everything that nobody named: it is not looked for
@@ -36,16 +37,24 @@ class Dataset:
     labels: tuple[str, ...]  # all classes, looked for at once in every image
     count: int  # number of samples
     samples: Callable[[], Iterator[Sample]]
+    background: tuple[Label, ...] = ()  # compete with the labels; what they win is none of these
 
 
-def open_dataset(name: str, root: str, limit: int | None = None) -> Dataset:
-    """The data set `name` of DATASETS, the first `limit` samples of it. ValueError on an unknown name or a bad root."""
+def open_dataset(
+    name: str, root: str, limit: int | None = None, background: Sequence[str | Label] | None = None
+) -> Dataset:
+    """The data set `name` of DATASETS, the first `limit` samples of it, with `background` labels beside its own.
+
+    What a data set itself calls background is unknown if they are None; with any of them, or an empty list, it is 0,
+    none of the labels. ValueError on an unknown name, a bad root or bad labels.
+    """
     if name not in DATASETS:
         raise ValueError(f"dataset is {name!r}, expected one of {', '.join(DATASETS)}")
-    return DATASETS[name](root, limit)
+    data = DATASETS[name](root, limit, UNKNOWN if background is None else 0)
+    return replace(data, background=as_labels(data.labels, background or ())[len(data.labels) :])
 
 
-def _toy(root: str, limit: int | None) -> Dataset:
+def _toy(root: str, limit: int | None, _no_label: int) -> Dataset:
     """Scenes of the toy world; `root` is a range of seeds "FIRST:END", END not among them."""
     from toyworld import KINDS, scene
 
@@ -66,13 +75,13 @@ def _toy(root: str, limit: int | None) -> Dataset:
     return Dataset(tuple(KINDS), len(seeds), samples)
 
 
-def _pictures(root: str, limit: int | None) -> Dataset:
+def _pictures(root: str, limit: int | None, no_label: int) -> Dataset:
     """Photographs with label maps; `root` is "FOLDER", or "FOLDER:FIRST:END:STEP" for a slice of it as in Python.
 
     FOLDER holds names.txt (a class a line, in the order of the indices) and label maps: 8-bit PNGs of class indices,
     255 where nothing is known. The images have the same names, but for the suffix, in the folder whose path has
     `images` in place of the last `labels`: DIR/labels and DIR/images, or DIR/labels/SOURCE and DIR/images/SOURCE.
-    A class `background` is unknown too. Label maps tell no objects apart: regions are the classes.
+    A class `background` is `no_label`, 0 or unknown too. Label maps tell no objects apart: regions are the classes.
     """
     match = re.fullmatch(r"(.+?)(?::(\d*):(\d*):(\d*))?", root)
     labels = user_path(match[1] if match else root)
@@ -96,7 +105,7 @@ def _pictures(root: str, limit: int | None) -> Dataset:
     names = [name.strip() for name in names if name.strip()]
     named = tuple(name for name in names if name != _NO_LABEL)
     ids = np.full(256, -2, np.int32)  # -2: no such class
-    ids[: len(names)] = [UNKNOWN if name == _NO_LABEL else named.index(name) + 1 for name in names]
+    ids[: len(names)] = [no_label if name == _NO_LABEL else named.index(name) + 1 for name in names]
     ids[_BLANK] = UNKNOWN
 
     def samples() -> Iterator[Sample]:
@@ -115,4 +124,4 @@ def _pictures(root: str, limit: int | None) -> Dataset:
     return Dataset(named, len(maps), samples)
 
 
-DATASETS: dict[str, Callable[[str, int | None], Dataset]] = {"toy": _toy, "pictures": _pictures}
+DATASETS: dict[str, Callable[[str, int | None, int], Dataset]] = {"toy": _toy, "pictures": _pictures}

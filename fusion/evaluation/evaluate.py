@@ -100,7 +100,10 @@ def evaluate(
     refine, where masks keep no affinity.
     """
     keys = _keys(protocols, ways, tuple(clips), tuple(rules) or (fusion.fuse,))
-    encoded = {clip: segmenter.encode_labels(dataset.labels) for clip, segmenter in clips.items()}
+    encoded = {
+        clip: segmenter.encode_labels(dataset.labels, background=dataset.background)
+        for clip, segmenter in clips.items()
+    }
     scores: dict[_Key, list[_Score]] = {key: [] for key in keys}
     for sample in dataset.samples():
         masks = {way: measured(partial(make, sample.image, seed)) for way, make in makers.items()}
@@ -112,7 +115,7 @@ def evaluate(
                 place = key.clip, key.way if segmenter.config.is_guided else None
                 if place not in coarse:
                     seen = partial(guidance, segmenter.config, sample.image, of_image, model, seed)
-                    find = partial(_coarse_map, segmenter, sample, dataset.labels, encoded[key.clip], seen)
+                    find = partial(_coarse_map, segmenter, sample, dataset, encoded[key.clip], seen)
                     coarse[place] = measured(find)
                 named = coarse[place].value
                 costs.append(coarse[place])
@@ -135,11 +138,12 @@ def evaluate(
 def _coarse_map(
     segmenter: OpenVocabSegmenter,
     sample: Sample,
-    labels: Sequence[str],
+    dataset: Dataset,
     text_embeddings: NDArray[np.float32],
     seen: Callable[[], dict[str, Any]],
 ) -> CoarseMap:
-    return segmenter.segment(sample.image, labels, text_embeddings=text_embeddings, **seen())
+    labels, background = dataset.labels, dataset.background
+    return segmenter.segment(sample.image, labels, background=background, text_embeddings=text_embeddings, **seen())
 
 
 def needs_clip(protocols: Sequence[str], sources: Sequence[str]) -> bool:
