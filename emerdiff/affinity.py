@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ _LAYERS = 2  # of the last up block, the first ones: those of CLIPer's released 
 WINDOW = 4  # positions that a window of features reaches to each side
 # The squared distance of features, over their total variance, at which a neighbour's weight has fallen to 1/e.
 SPREAD = 0.3
+# The neighbours in a window that come after its middle, row by row: (rows down, columns to the right).
+_AFTER = [(row, column) for row in range(WINDOW + 1) for column in range(-WINDOW, WINDOW + 1) if row > 0 or column > 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +49,29 @@ class AttentionAffinity:
 
 @dataclass(frozen=True, eq=False)
 class WindowAffinity:
-    """Weights of the neighbours of each position; of one position they add up to 1."""
+    """How close each position's features are to those of its neighbours, in steps of 1/255: small enough to be kept."""
 
-    weights: Tensor  # ((2 WINDOW + 1)², H, W), row by row of the window; 0 outside the image
+    # ((2 WINDOW + 1)² // 2, H, W) uint8, 255 · exp(−distance): of the neighbours that come after a position, row by row
+    # of the window; 0 outside the image. Those that come before it have it among theirs.
+    closeness: Tensor
+
+    def __post_init__(self) -> None:
+        if self.closeness.dtype != torch.uint8 or self.closeness.dim() != 3 or len(self.closeness) != len(_AFTER):
+            given = f"{self.closeness.dtype} {tuple(self.closeness.shape)}"
+            raise ValueError(f"WindowAffinity.closeness is {given}, expected torch.uint8 ({len(_AFTER)}, H, W)")
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """((2 WINDOW + 1)², H, W) float32, row by row of the window: of one position they add up to 1."""
+        after = self.closeness.float() / 255
+        height, width = after.shape[1:]
+        padded = pad(after, (WINDOW,) * 4)
+        before = [
+            plane[WINDOW - row :, WINDOW - column :][:height, :width]
+            for plane, (row, column) in zip(padded, _AFTER, strict=True)
+        ]
+        weights = torch.stack([*reversed(before), torch.ones_like(after[0]), *after])
+        return weights / weights.sum(0)
 
     def spread(self, planes: Tensor) -> Tensor:
         """(K, H, W) float32 on the affinity's grid and device, from maps (K, h, w) on any grid."""
@@ -78,7 +101,7 @@ def affinity_of(
     """The affinity of one latent of that size, from what the `affinity_modules` gave: (N, C) or (C, H, W) float32."""
     layers = _self_attentions(unet, source)
     if not layers:
-        return WindowAffinity(window_weights(outputs[0]))
+        return window_affinity(outputs[0])
     heads = [
         output.unflatten(1, (layer.heads, -1)).transpose(0, 1)
         for layer, pair in zip(layers, zip(outputs[0::2], outputs[1::2], strict=True), strict=True)
@@ -87,13 +110,18 @@ def affinity_of(
     return AttentionAffinity(tuple(heads[0::2]), tuple(heads[1::2]), tuple(layer.scale for layer in layers), latent_hw)
 
 
-def window_weights(features: Tensor) -> Tensor:
-    """(window², H, W) float32 weights, exp(−‖f_p − f_q‖² / (SPREAD · total variance)), of features (C, H, W)."""
+def window_affinity(features: Tensor) -> WindowAffinity:
+    """The affinity of features (C, H, W): exp(−‖f_p − f_q‖² / (SPREAD · total variance)) of positions p and q."""
     variance = features.flatten(1).var(dim=1, correction=0).sum().clamp(min=torch.finfo(torch.float32).tiny)
-    distances = [(neighbours - features).square().sum(0) for neighbours in _shifts(features)]
-    inside = [there[0] for there in _shifts(torch.ones_like(features[:1]))]
-    weights = torch.exp(torch.stack(distances) / (-SPREAD * variance)) * torch.stack(inside)
-    return weights / weights.sum(0)
+    height, width = features.shape[1:]
+    closeness = torch.zeros(len(_AFTER), height, width, device=features.device)
+    for plane, (row, column) in zip(closeness, _AFTER, strict=True):
+        if row >= height or abs(column) >= width:
+            continue
+        left, right = max(0, -column), width - max(0, column)
+        here, there = features[:, : height - row, left:right], features[:, row:, left + column : right + column]
+        plane[: height - row, left:right] = torch.exp((there - here).square().sum(0) / (-SPREAD * variance))
+    return WindowAffinity((255 * closeness).round().to(torch.uint8))
 
 
 def _self_attentions(unet: Any, source: str | None) -> list[Any]:

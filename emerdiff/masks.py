@@ -27,12 +27,15 @@ _ARRAYS: dict[str, tuple[type[np.generic], int]] = {
     "low_res": (np.int32, 2),
     "features": (np.float32, 2),
     "difference": (np.float16, 3),
+    "affinity": (np.uint8, 3),
 }
+_OPTIONAL = ("difference", "affinity")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the time stamp of every member: the same masks give the same bytes
 # What a file may hold at most, so that a small one cannot ask for all memory when it is unpacked.
 _MAX_MEMBERS = 64
 _MAX_METADATA = 2**16  # bytes of one value
 _MAX_FEATURES = 2**26  # values
+_MAX_AFFINITY = 2**26  # values
 _MIN_LOW_RES = 2**20  # positions, or as many as the image has pixels if these are more
 
 Scalar = str | int | float | bool
@@ -49,12 +52,13 @@ class Masks:
     # says, resized bilinearly to the image; of latents, or the share of each mask by affinity, if the config says so.
     # Never what the guided filter makes of it: `label_map` is its argmax without that filter only.
     difference: NDArray[np.float16] | None = None
-    # Of the image's positions in the UNet, if it was asked for; not in the file that `save` writes.
+    # Of the image's positions in the UNet, if it was asked for. `save` writes one of features; one of attentions is too
+    # large to be kept.
     affinity: Affinity | None = None
 
     def __post_init__(self) -> None:
         for name, (dtype, ndim) in _ARRAYS.items():
-            if name != "difference" or self.difference is not None:
+            if name != "affinity" and getattr(self, name) is not None:
                 check_array(f"Masks.{name}", getattr(self, name), dtype, ndim)
         for name in ("label_map", "low_res"):
             check_indices(f"Masks.{name}", getattr(self, name), 2, self.num_masks)
@@ -83,7 +87,10 @@ class Masks:
             self._write(whole, metadata)
 
     def _write(self, whole: IO[bytes], metadata: Mapping[str, Scalar]) -> None:
-        arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
+        closeness = getattr(self.affinity, "closeness", None)  # torch.uint8
+        kept = {name: getattr(self, name) for name in _ARRAYS}
+        kept["affinity"] = None if closeness is None else closeness.cpu().numpy()
+        arrays = {name: array for name, array in kept.items() if array is not None}
         if taken := sorted(set(metadata) & set(_ARRAYS)):
             raise ValueError(f"metadata {taken[0]!r} has the name of an array of Masks, expected another name")
         with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as file:
@@ -94,17 +101,28 @@ class Masks:
                     np.lib.format.write_array(stream, np.asarray(value), allow_pickle=False)
 
     @classmethod
-    def load(cls, path: Path, *, size_hw: tuple[int, int] | None = None, difference: bool = True) -> Masks:
+    def load(
+        cls,
+        path: Path,
+        *,
+        size_hw: tuple[int, int] | None = None,
+        difference: bool = True,
+        affinity: bool = True,
+    ) -> Masks:
         """Masks from a file that `save` wrote; FileNotFoundError if there is none, ValueError if it is another file.
 
         Headers are compared with each other before anything is unpacked, and with `size_hw`, the size of the image,
-        where that is known; else the limit of `ground.images.limit_pixels` holds. Without `difference` that is left
-        out.
+        where that is known; else the limit of `ground.images.limit_pixels` holds. Without `difference` and `affinity`
+        these are left out.
         """
-        wanted = [name for name in _ARRAYS if difference or name != "difference"]
+        left_out = {name for name, kept in (("difference", difference), ("affinity", affinity)) if not kept}
         with _opened(path) as members:
             _check_headers({name: members[name] for name in _ARRAYS if name in members}, size_hw)
-            arrays: dict[str, Any] = {name: members[name].read() for name in wanted if name in members}
+            arrays: dict[str, Any] = {
+                name: members[name].read() for name in _ARRAYS if name in members.keys() - left_out
+            }
+            if "affinity" in arrays:
+                arrays["affinity"] = _affinity(arrays["affinity"])
             return cls(**arrays)
 
     @staticmethod
@@ -112,6 +130,14 @@ class Masks:
         """The metadata that `save` was given; errors as in `load`."""
         with _opened(path) as members:
             return {name: member.read().item() for name, member in members.items() if name not in _ARRAYS}
+
+
+def _affinity(closeness: NDArray[np.uint8]) -> Affinity:
+    import torch
+
+    from emerdiff.affinity import WindowAffinity
+
+    return WindowAffinity(torch.from_numpy(closeness))
 
 
 @dataclass(frozen=True)
@@ -172,7 +198,7 @@ def _check_headers(headers: Mapping[str, _Member], size_hw: tuple[int, int] | No
     """ValueError unless arrays of these headers can be masks of one image, of `size_hw` if that is given."""
     for name, (dtype, ndim) in _ARRAYS.items():
         if name not in headers:
-            if name != "difference":
+            if name not in _OPTIONAL:
                 raise ValueError(f"it holds no {name}")
         elif headers[name].dtype != dtype or len(headers[name].shape) != ndim:
             raise ValueError(f"{name} is {headers[name].dtype} {headers[name].shape}")
@@ -181,9 +207,9 @@ def _check_headers(headers: Mapping[str, _Member], size_hw: tuple[int, int] | No
         raise ValueError(f"it has {shape[1]} x {shape[0]} px, expected {size_hw[1]} x {size_hw[0]}")
     if size_hw is None and Image.MAX_IMAGE_PIXELS is not None and prod(shape) > 2 * Image.MAX_IMAGE_PIXELS:
         raise ValueError(f"it has {shape[1]} x {shape[0]} px: limit_pixels (--max-megapixels) allows more")
-    limits = {"low_res": max(prod(shape), _MIN_LOW_RES), "features": _MAX_FEATURES}
+    limits = {"low_res": max(prod(shape), _MIN_LOW_RES), "features": _MAX_FEATURES, "affinity": _MAX_AFFINITY}
     for name, limit in limits.items():
-        if prod(headers[name].shape) > limit:
+        if name in headers and prod(headers[name].shape) > limit:
             raise ValueError(f"{name} has shape {headers[name].shape}, expected {limit} values at most")
     expected = (headers["features"].shape[0], *shape)
     if "difference" in headers and headers["difference"].shape != expected:

@@ -15,7 +15,7 @@ from emerdiff.affinity import (
     WindowAffinity,
     affinity_modules,
     affinity_of,
-    window_weights,
+    window_affinity,
 )
 from emerdiff.attention import first_outputs
 
@@ -41,7 +41,7 @@ def whole_product(affinity: AttentionAffinity) -> torch.Tensor:
 
 def kinds() -> list[AttentionAffinity | WindowAffinity]:
     features = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0))
-    return [attention_affinity(), WindowAffinity(window_weights(features))]
+    return [attention_affinity(), window_affinity(features)]
 
 
 def test_it_is_the_product_of_all_maps():
@@ -104,18 +104,18 @@ def test_no_whole_map_is_ever_in_memory(monkeypatch):
 def test_a_window_takes_from_what_is_alike_and_near():
     features = torch.zeros(2, 9, 20)
     features[0, :, 10:] = 1  # two halves
-    weights = window_weights(features)
-    assert weights.shape == ((2 * WINDOW + 1) ** 2, 9, 20)
+    affinity = window_affinity(features)
+    assert affinity.weights.shape == ((2 * WINDOW + 1) ** 2, 9, 20)
     mask = torch.zeros(1, 9, 20)
     mask[0, :, 9:] = 1  # reaches a column too far to the left
-    spread = WindowAffinity(weights).spread(mask)[0]
+    spread = affinity.spread(mask)[0]
     assert spread[:, 10:].min() > 0.9 and spread[:, :9].max() < 0.3
     assert (spread[:, : 9 - WINDOW] == 0).all()
 
 
 def test_a_windows_weights_are_those_of_the_formula():
     features = torch.randn(3, 12, 14, generator=torch.Generator().manual_seed(0))
-    weights = window_weights(features)
+    weights = window_affinity(features).weights
     variance = features.flatten(1).var(1, correction=0).sum()
     side = 2 * WINDOW + 1
     expected = torch.zeros(side, side)
@@ -123,12 +123,30 @@ def test_a_windows_weights_are_those_of_the_formula():
         for column in range(side):
             other = features[:, 6 + row - WINDOW, 5 + column - WINDOW]
             expected[row, column] = torch.exp(-(features[:, 6, 5] - other).square().sum() / (SPREAD * variance))
+    expected = (255 * expected).round() / 255
     torch.testing.assert_close(weights[:, 6, 5].reshape(side, side), expected / expected.sum())
-    torch.testing.assert_close(window_weights(7 * features), weights)
+    torch.testing.assert_close(window_affinity(7 * features).weights, weights)
+
+
+@pytest.mark.parametrize("hw", [(1, 1), (1, 9), (3, 2), (7, 5)])
+def test_neighbours_weigh_each_other_alike(hw):
+    affinity = window_affinity(0.3 * torch.randn(3, *hw, generator=torch.Generator().manual_seed(0)))
+    count = hw[0] * hw[1]
+    rows = affinity.spread(torch.eye(count).reshape(count, *hw)).flatten(1).T  # of P
+    closeness = rows / rows.diag()[:, None]
+    torch.testing.assert_close(closeness, closeness.T)
+    torch.testing.assert_close(rows.sum(1), torch.ones(count))
+
+
+def test_what_is_no_closeness_is_refused():
+    shapes = [(torch.float32, (40, 3, 3)), (torch.uint8, (41, 3, 3)), (torch.uint8, (40, 3))]
+    for dtype, shape in shapes:
+        with pytest.raises(ValueError, match=r"closeness is torch\..*, expected torch\.uint8 \(40, H, W\)"):
+            WindowAffinity(torch.zeros(shape, dtype=dtype))
 
 
 def test_features_that_are_all_alike_give_plain_means():
-    weights = window_weights(torch.ones(3, 5, 5))
+    weights = window_affinity(torch.ones(3, 5, 5)).weights
     assert torch.isfinite(weights).all()
     torch.testing.assert_close(weights.sum(0), torch.ones(5, 5))
     assert (weights[:, 0, 0] > 0).sum() == (WINDOW + 1) ** 2  # in a corner, what is inside

@@ -130,10 +130,18 @@ def test_the_affinity_is_handed_over_and_changes_nothing_else(layout):
     np.testing.assert_allclose(handed["instant"].difference, expected, atol=1e-3)
 
 
-def test_the_affinity_is_not_in_the_file(tmp_path):
-    masks = EmerDiff(tiny_backbone(), tiny_config(speed="instant")).segment(picture(), keep_affinity=True)
+@pytest.mark.parametrize("source", ["features", "attention"])
+def test_the_affinity_of_features_is_kept_in_the_file(tmp_path, source):
+    config = tiny_config(speed="instant", affinity=source)
+    masks = EmerDiff(tiny_backbone("sd1"), replace(config, image_size=128)).segment(picture(), keep_affinity=True)
     masks.save(tmp_path / "masks.npz")
-    assert Masks.load(tmp_path / "masks.npz").affinity is None and masks.affinity is not None
+    loaded = Masks.load(tmp_path / "masks.npz")
+    if source == "attention":  # too large
+        assert loaded.affinity is None and masks.affinity is not None
+        return
+    planes = torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded.affinity.spread(planes), masks.affinity.spread(planes))
+    assert Masks.load(tmp_path / "masks.npz", affinity=False).affinity is None
 
 
 def test_without_modulation_and_affinity_masks_are_the_naive_ones():

@@ -99,6 +99,7 @@ def evaluate(
     rows share is run once per image, and its time and memory count in each of them. `model` is for segmenters that
     refine, where masks keep no affinity.
     """
+    affinity_of = None if model is None else partial(model.affinity, seed=seed)
     keys = _keys(protocols, ways, tuple(clips), tuple(rules) or (fusion.fuse,))
     encoded = {
         clip: segmenter.encode_labels(dataset.labels, background=dataset.background)
@@ -114,7 +115,7 @@ def evaluate(
                 segmenter, of_image = clips[key.clip], None if made is None else made.value
                 place = key.clip, key.way if segmenter.config.is_guided else None
                 if place not in coarse:
-                    seen = partial(guidance, segmenter.config, sample.image, of_image, model, seed)
+                    seen = partial(guidance, segmenter.config, sample.image, of_image, affinity_of)
                     find = partial(_coarse_map, segmenter, sample, dataset, encoded[key.clip], seen)
                     coarse[place] = measured(find)
                 named = coarse[place].value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from emerdiff import EmerDiff, Masks
+    from emerdiff.affinity import Affinity
     from ovseg import CoarseMap, Label, OpenVocabSegmenter
 
 
@@ -30,13 +32,22 @@ class Segmenter:
     """Labelled segmentation by any labels: masks of a frozen diffusion model, named by dense CLIP."""
 
     def __init__(
-        self, preset: Preset, ovseg: OpenVocabSegmenter, emerdiff: EmerDiff | None, masks: str = "emerdiff"
+        self,
+        preset: Preset,
+        ovseg: OpenVocabSegmenter,
+        emerdiff: EmerDiff | None,
+        masks: str = "emerdiff",
+        affinity_of: Callable[..., Affinity] | None = None,
     ) -> None:
-        """`masks` is one of MaskSource, else ValueError; `emerdiff` may be None where they need no diffusion model."""
+        """`masks` is one of MaskSource, else ValueError; `emerdiff` may be None where they need no diffusion model.
+
+        `affinity_of` (image, seed=…) takes the place of `EmerDiff.affinity`, for masks that were made before.
+        """
         self.preset = preset
         self.ovseg = ovseg
         self.emerdiff = emerdiff
         self.masks = MaskSource.of(masks, "masks")
+        self.affinity_of = affinity_of or (None if emerdiff is None else emerdiff.affinity)
 
     @classmethod
     def from_preset(
@@ -104,5 +115,6 @@ class Segmenter:
 
         `text_embeddings` as in `OpenVocabSegmenter.segment`. ValueError if help is asked for that is not to be had.
         """
-        help_ = guidance(self.ovseg.config, image, masks, self.emerdiff, seed)
+        affinity_of = None if self.affinity_of is None else partial(self.affinity_of, seed=seed)
+        help_ = guidance(self.ovseg.config, image, masks, affinity_of)
         return self.ovseg.segment(image, labels, background=background, text_embeddings=text_embeddings, **help_)

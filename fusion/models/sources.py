@@ -13,6 +13,7 @@ from ovseg.choices import Refinement, Scope
 
 if TYPE_CHECKING:
     from emerdiff import EmerDiff, Masks
+    from emerdiff.affinity import Affinity
     from emerdiff.config import EmerDiffConfig
     from ovseg import CoarseMap, OvsegConfig
 
@@ -44,11 +45,15 @@ def mask_maker(
 
 
 def guidance(
-    config: OvsegConfig, image: NDArray[np.uint8], masks: Masks | None, model: EmerDiff | None, seed: int
+    config: OvsegConfig,
+    image: NDArray[np.uint8],
+    masks: Masks | None,
+    affinity_of: Callable[[NDArray[np.uint8]], Affinity] | None,
 ) -> dict[str, Any]:
     """What `OpenVocabSegmenter.segment` needs of masks and the diffusion model, if `config` asks for something.
 
-    ValueError if that is not to be had: there are no `masks`, or no `model` and no affinity that they kept.
+    The affinity is that which the masks kept, else that of `affinity_of`. ValueError if what is asked for is not to be
+    had.
     """
     found: dict[str, Any] = {}
     if config.scope != Scope.NONE:
@@ -58,8 +63,8 @@ def guidance(
     if config.refine != Refinement.NONE:
         if masks is not None and masks.affinity is not None:
             found["affinity"] = masks.affinity
-        elif model is not None:
-            found["affinity"] = model.affinity(image, seed=seed)
+        elif affinity_of is not None:
+            found["affinity"] = affinity_of(image)
         else:
             raise ValueError(f"ovseg.refine is {config.refine!r}, and the diffusion model is not loaded")
     return found

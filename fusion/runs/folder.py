@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fusion.models.load import load_clip, load_diffusion
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.models.load import load_clip, load_diffusion, needs_diffusion
 from fusion.models.segmenter import Segmenter
 from fusion.models.sources import mask_maker
 from fusion.runs.batch import locked, plan_run, run_batch
@@ -21,6 +25,10 @@ from fusion.runs.relabel import earlier_files
 from fusion.runs.spec import RunSpec, read_run
 from fusion.step.choices import MaskSource
 from ground.images import limit_pixels
+
+if TYPE_CHECKING:
+    from emerdiff import EmerDiff
+    from emerdiff.affinity import Affinity
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,21 @@ def _compute(spec: RunSpec, output: Path) -> Compute:
 
 def _compute_on_cached_masks(spec: RunSpec, output: Path) -> Compute:
     clip = load_clip(spec.preset, device=spec.device, dtype=spec.dtype)
-    # Masks are cached, affinities are not.
-    model = load_diffusion(MaskSource.NONE, spec.preset, device=spec.device, dtype=spec.dtype)
-    return segmenting(Segmenter(spec.preset, clip, model, spec.masks), output, spec)
+    return segmenting(Segmenter(spec.preset, clip, None, spec.masks, _late_affinity(spec)), output, spec)
+
+
+def _late_affinity(spec: RunSpec) -> Callable[..., Affinity] | None:
+    """The affinity of an image whose masks kept none, by a model that is loaded for the first of them."""
+    if not needs_diffusion(MaskSource.NONE, spec.preset):
+        return None
+
+    @cache
+    def model() -> EmerDiff | None:
+        return load_diffusion(MaskSource.NONE, spec.preset, device=spec.device, dtype=spec.dtype)
+
+    def affinity_of(image: NDArray[np.uint8], *, seed: int) -> Affinity:
+        loaded = model()
+        assert loaded is not None  # it is needed
+        return loaded.affinity(image, seed=seed)
+
+    return affinity_of

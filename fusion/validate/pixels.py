@@ -160,7 +160,7 @@ def _read_masks(output: Path, image: ImageFacts, record: ImageRecord | None) -> 
         return None
     try:
         metadata = Masks.load_metadata(output / path)
-        masks = Masks.load(output / path, size_hw=image.size_hw, difference=False)
+        masks = Masks.load(output / path, size_hw=image.size_hw, difference=False, affinity=False)
     except ValueError as error:
         yield Fault(path, f"cannot be loaded: {error}")
         return None
