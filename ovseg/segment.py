@@ -106,8 +106,8 @@ class OpenVocabSegmenter:
 
         `background` labels compete like the others; their pixels are meant to become "other" later. `text_embeddings`
         is what `encode_labels` gave for the same labels. `regions` (H, W), the number of each pixel's mask, are for
-        `scope` "masks" of the config, `affinity` for `refine`; else they are not looked at. ValueError if what the
-        config asks for is missing, on a bad image or on bad labels (see `as_labels`).
+        `scope` "masks" of the config, which needs them; `affinity` is for `refine`, and without it logits are those of
+        the patches. ValueError on a bad image, bad regions or bad labels (see `as_labels`).
         """
         wanted = as_labels(labels, background)
         rgb = as_rgb(image)
@@ -140,9 +140,7 @@ class OpenVocabSegmenter:
             logits, text_embeddings = highest_of_names(wanted, logits), mean_of_names(wanted, text_embeddings)
         is_absent = np.zeros(len(wanted), bool) if margin is None else find_absent(logits, neutral[0], margin)
         logits = without(logits, is_absent)
-        if self.config.refine != Refinement.NONE:
-            if affinity is None:
-                raise ValueError(f"ovseg.refine is {self.config.refine!r}, and there is no affinity of the image")
+        if self.config.refine != Refinement.NONE and affinity is not None:
             logits = refined(logits, affinity, self.config.refine_times)
         return CoarseMap(
             labels=wanted,

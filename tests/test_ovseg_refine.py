@@ -41,7 +41,9 @@ def test_logits_are_carried_by_the_affinity_as_often_as_asked(plain: OpenVocabSe
     np.testing.assert_allclose(after.logits, Doubling().spread(once), rtol=1e-6)
     assert after.logits.shape == (5, 10, 10) and after.embeddings.shape[1:] == (5, 5)
     np.testing.assert_array_equal(after.label_map, after.scores.argmax(axis=0))
-    # One that is not asked for is not looked at.
+    # One that is not asked for is not looked at, and where there is none patches speak for themselves.
+    alone = with_config(plain, refine="affinity").segment(image, LABELS)
+    np.testing.assert_array_equal(alone.logits, before.logits)
     np.testing.assert_array_equal(plain.segment(image, LABELS, affinity=Doubling()).logits, before.logits)
 
 
@@ -73,8 +75,6 @@ def test_regions_of_pixels_become_those_of_patches(plain: OpenVocabSegmenter, mo
 
 def test_what_the_config_asks_for_has_to_be_there(plain: OpenVocabSegmenter) -> None:
     image = image_of(40, 48)
-    with pytest.raises(ValueError, match=r"ovseg.refine is 'affinity', and there is no affinity of the image"):
-        with_config(plain, refine="affinity").segment(image, LABELS)
     scoped = with_config(plain, scope="masks")
     with pytest.raises(ValueError, match=r"ovseg.scope is 'masks', and there are no regions, expected .* \(40, 48\)"):
         scoped.segment(image, LABELS)
