@@ -161,9 +161,13 @@ def evaluate(
 
 
 def _short(rows: Sequence[Row]) -> str:
-    """The main figure of every row so far."""
-    main = ((row, row.bound_miou if row.miou is None else row.miou) for row in rows)
-    return "  ".join(f"{row.protocol} {row.speed or row.masks} {percent(figure)}" for row, figure in main)
+    """The main figure of every row so far, with the variant of CLIP where there are several."""
+    several = len({row.clip for row in rows if row.clip}) > 1
+    names = [f"{row.speed or row.masks}{f' {row.clip}' if several and row.clip else ''}" for row in rows]
+    main = [row.bound_miou if row.miou is None else row.miou for row in rows]
+    return "  ".join(
+        f"{row.protocol} {name} {percent(figure)}" for row, name, figure in zip(rows, names, main, strict=True)
+    )
 
 
 def _print_table(rows: Sequence[Row]) -> None:
