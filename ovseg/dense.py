@@ -6,6 +6,7 @@ takes the place of its last block (`variants.DENSE`).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ovseg.variants import DENSE, region_rows
+
+_BOUNDING = threading.Lock()
+_bounded = 0  # threads in `bounded_attention`
+_before = True  # the setting outside of it
 
 Tower = Any  # open_clip.transformer.VisionTransformer; untyped there, and imported by backbone.py alone
 
@@ -71,14 +76,22 @@ def bounded_attention() -> Iterator[None]:
     """Has nn.MultiheadAttention take torch's fused attention, not its own "fast path"; then puts the setting back.
 
     The fast path holds the attention of all heads, (heads, N, N), which is 0.5 GB for ViT-B/16 at 896 px, and there it
-    took 1.4 times as long on a CPU. At 224 and 448 px the two were equally fast.
+    took 1.4 times as long on a CPU. At 224 and 448 px the two were equally fast. The setting is one for all models of
+    the process: the last thread that leaves puts it back.
     """
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    global _bounded, _before
+    with _BOUNDING:
+        if not _bounded:
+            _before = torch.backends.mha.get_fastpath_enabled()
+            torch.backends.mha.set_fastpath_enabled(False)
+        _bounded += 1
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+        with _BOUNDING:
+            _bounded -= 1
+            if not _bounded:
+                torch.backends.mha.set_fastpath_enabled(_before)
 
 
 class _PassedOn(nn.Module):

@@ -27,6 +27,7 @@ from tiny_ovseg import (
 from ground.weights import WeightsMissing
 from ovseg import OpenVocabSegmenter, OvsegConfig
 from ovseg.backbone import Backbone, fetch_weights, load_backbone
+from ovseg.choices import DenseVariant
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -90,7 +91,7 @@ def test_layer_scale_works_in_half_precision(tmp_path: Path) -> None:
     vision_cfg = VIT_B16_SHAPED["vision_cfg"] | {"ls_init_value": 0.1}
     save_local_dir(tmp_path, VIT_B16_SHAPED | {"vision_cfg": vision_cfg})
     backbone = load_backbone(OvsegConfig(model=f"local-dir:{tmp_path}"), device="cpu", dtype="float16")
-    for variant in ("clip", "maskclip"):
+    for variant in DenseVariant.values():
         assert np.isfinite(backbone.encode_patches(np.zeros((1, 3, 32, 48), np.float32), variant)).all()
 
 

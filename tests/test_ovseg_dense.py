@@ -11,7 +11,7 @@ from tiny_ovseg import tiny_backbone, tiny_clip
 from torch import Tensor
 
 from ovseg.choices import DenseVariant
-from ovseg.dense import captured_input, dense_tokens, interpolate_positions, resized_positions
+from ovseg.dense import bounded_attention, captured_input, dense_tokens, interpolate_positions, resized_positions
 from ovseg.variants import DENSE
 
 TOWERS: dict[str, dict[str, Any]] = {
@@ -142,6 +142,16 @@ def test_hooks_are_removed_also_after_an_error() -> None:
     assert visual.transformer.resblocks[-1] is block
     assert torch.backends.mha.get_fastpath_enabled()
     assert visual.positional_embedding.shape == (17, 32)
+
+
+def test_the_last_that_leaves_puts_torchs_setting_back() -> None:
+    first, second = bounded_attention(), bounded_attention()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not torch.backends.mha.get_fastpath_enabled()
+    second.__exit__(None, None, None)
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_the_last_block_itself_runs_in_its_own_variant_alone() -> None:
