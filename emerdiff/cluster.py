@@ -24,12 +24,35 @@ def low_resolution_masks(
     """(h, w) int32 cluster of each position of the `grid` (h, w), and (K, C) float32 mean of each cluster's features.
 
     `features` are (N, C) float32, row by row of the grid. K may be below `config.clusters` where they are too much
-    alike.
+    alike, or `config.merge` makes one of several.
     """
     placed = with_positions(features, grid, config.position_weight)
     assignment = cluster(placed, config.clusters, grid if config.clustering == "ward" else None)
-    means = np.stack([features[assignment == index].mean(0) for index in range(assignment.max() + 1)])
-    return assignment.reshape(grid), means
+    assignment = merged(assignment, features, config.merge)
+    return assignment.reshape(grid), cluster_means(features, assignment)
+
+
+def merged(assignment: NDArray[np.int32], features: NDArray[np.float32], above: float) -> NDArray[np.int32]:
+    """(N,) int32 `assignment` of N positions with (N, C) features to fewer clusters, numbered from 0.
+
+    This is ours, not the paper's: each cluster costs two trajectories, also if another is nearly the same. The two that
+    are most alike become one, until the mean features of none have a cosine above `above`; 1 merges none.
+    """
+    while above < 1:
+        means = cluster_means(features, assignment)
+        units = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        cosines = np.triu(units @ units.T, k=1) - 2 * np.tri(len(units), dtype=np.float32)
+        first, second = np.unravel_index(cosines.argmax(), cosines.shape)
+        if cosines[first, second] <= above:
+            break
+        together = np.where(assignment == second, first, assignment)
+        assignment = (together - (together > second)).astype(np.int32)
+    return assignment
+
+
+def cluster_means(features: NDArray[np.float32], assignment: NDArray[np.int32]) -> NDArray[np.float32]:
+    """(K, C) float32: the mean of the (N, C) features of each of the clusters 0 … K−1."""
+    return np.stack([features[assignment == index].mean(0) for index in range(assignment.max() + 1)])
 
 
 def one_hot(low_res: NDArray[np.int32]) -> Tensor:

@@ -64,6 +64,8 @@ class EmerDiffConfig:
     clustering: Annotated[str, one_of(Clustering)] = "kmeans"
     # Weight of the place in the image beside the features that are clustered; 0, as in the paper: none.
     position_weight: Annotated[float, number(0)] = 0.0
+    # Clusters whose mean features have a cosine above this are one; 1, as in the paper: none.
+    merge: Annotated[float, number(0, 1)] = 1.0
     # The attention layer whose queries are clustered.
     feature_layer: Annotated[str, text("the name of an attention layer")] = (
         "up_blocks.1.attentions.0.transformer_blocks.0.attn2"

@@ -5,7 +5,7 @@ import pytest
 from skimage.measure import label as connected_parts
 from tiny_emerdiff import tiny_config
 
-from emerdiff.cluster import cluster, low_resolution_masks, one_hot, with_positions
+from emerdiff.cluster import cluster, low_resolution_masks, merged, one_hot, with_positions
 
 
 def test_separate_groups_are_found():
@@ -88,3 +88,32 @@ def test_masks_lie_on_the_layers_grid(clustering):
 def test_one_hot():
     masks = one_hot(np.array([[0, 2], [1, 1]], np.int32))
     assert masks.tolist() == [[[1, 0], [0, 0]], [[0, 0], [1, 1]], [[0, 1], [0, 0]]]
+
+
+def test_clusters_that_are_alike_become_one():
+    features = np.float32([[9, 0], [9, 1], [0, 9], [0, 8], [-9, -9], [-9, -8.9]])
+    assignment = np.arange(6, dtype=np.int32)
+    assert merged(assignment, features, 1.0).tolist() == [0, 1, 2, 3, 4, 5]
+    assert merged(assignment, features, 0.98).tolist() == [0, 0, 1, 1, 2, 2]
+    assert merged(assignment, features, 0.999).tolist() == [0, 1, 2, 2, 3, 3]
+    assert merged(np.zeros(6, np.int32), features, 0.0).tolist() == [0] * 6
+    assert merged(assignment, np.zeros_like(features), 0.5).tolist() == [0, 1, 2, 3, 4, 5]  # no direction, no cosine
+
+
+def test_the_most_alike_are_merged_first_and_none_that_are_alike_are_left():
+    rng = np.random.default_rng(0)
+    features, assignment = rng.normal(size=(200, 3)).astype(np.float32), rng.integers(0, 12, 200).astype(np.int32)
+    result = merged(assignment, features, 0.7)
+    parts = sorted(set(result))
+    assert parts == list(range(len(parts))) and 1 < len(parts) < 12
+    assert all(len(set(result[assignment == index])) == 1 for index in range(12))  # none is split
+    means = np.stack([features[result == index].mean(0) for index in parts])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    assert (means @ means.T)[~np.eye(len(parts), dtype=bool)].max() <= 0.7
+
+
+def test_masks_of_merged_clusters_keep_their_mean_features():
+    features = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
+    low_res, means = low_resolution_masks(features, (8, 8), tiny_config(clusters=9, merge=0.5))
+    assert len(means) == low_res.max() + 1 < 9
+    np.testing.assert_allclose(means[0], features[low_res.ravel() == 0].mean(0), rtol=1e-5)
