@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 
 import pytest
 
@@ -20,3 +21,30 @@ def test_afterwards_it_is_as_before(enabled):
         assert gc.isenabled() == enabled
     finally:
         gc.enable() if was_enabled else gc.disable()
+
+
+class Loop:
+    """An object that holds itself."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_was_made_within_is_old_and_is_collected_when_nobody_holds_it():
+    with uncollected():
+        made = Loop()
+        seen = weakref.ref(made)
+    assert not any(each is made for each in gc.get_objects(generation=0))
+    del made
+    gc.collect()
+    assert seen() is None
+
+
+def test_what_a_program_froze_stays_so():
+    gc.freeze()
+    try:
+        with uncollected():
+            pass
+        assert gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
