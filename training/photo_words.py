@@ -107,7 +107,7 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
     "boat": ("sky", "water", "tree"),
     "train": ("sky", "tree", "railway track", "platform"),
     "panda": ("grass", "tree", "bamboo"),
-    "animal": (*_OUTDOORS, "water", "sand", "rock", "snow", "leaf", "wall", "floor"),
+    "animal": (*_OUTDOORS, "water", "sand", "rock", "snow", "leaf"),
     "dog": (*_OUTDOORS, "floor", "wall", "sofa", "sand", "snow", "water"),
     "cat": ("grass", "floor", "wall", "sofa", "bed", "table", "window"),
     "bird": (*_OUTDOORS, "water", "branch", "sand"),
@@ -119,7 +119,37 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
 
 # What an image with this tag does not show.
 _OPEN = ("sky", "grass", "road", "pavement", "street", "field", "mountain", "sea", "sand", "snow", "building", "forest")
-ELSEWHERE: dict[str, tuple[str, ...]] = dict.fromkeys(("kitchen", "bedroom", "bathroom", "food"), _OPEN)
+_INSIDE = ("wall", "floor", "ceiling", "curtain", "pillow", "door")
+# What blurred or dark woods and meadows are else taken for.
+_OUTSIDE = [
+    "sheep",
+    "cow",
+    "horse",
+    "bird",
+    "bear",
+    "panda",
+    "airplane",
+    "boat",
+    "train",
+    "bus",
+    "car",
+    "truck",
+    "motorcycle",
+    "bicycle",
+    "street",
+    "mountain",
+    "forest",
+    "glacier",
+    "sea",
+    "beach",
+    "ocean",
+    "snow",
+    "field",
+]
+ELSEWHERE: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("kitchen", "bedroom", "bathroom", "food"), _OPEN),
+    **dict.fromkeys(_OUTSIDE, _INSIDE),
+}
 
 # Companions that may as well be missing: kept out of the lower part, but not looked for in the upper one.
 UNSURE = frozenset(("sky",))
