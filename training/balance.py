@@ -62,10 +62,10 @@ def balance(folder: Path, output: Path, images: Sequence[Path], power: float) ->
     settings = json.loads((folder / CONFIG_FILE).read_text())
     settings["model_cfg"]["text_cfg"]["hf_proj_type"] = "linear"
     (output / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n")
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, output / WEIGHTS_FILE)
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, output / WEIGHTS_FILE, {"format": "pt"})
     varied = [spread_of_logits(*pair) for pair in ((folder, before), (output, places(output, images)))]
     state["logit_scale"] = state["logit_scale"] + float(np.log(varied[0] / varied[1]))
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, output / WEIGHTS_FILE)
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, output / WEIGHTS_FILE, {"format": "pt"})
 
 
 def places(folder: Path, images: Sequence[Path]) -> NDArray[np.float32]:
