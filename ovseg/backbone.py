@@ -33,7 +33,6 @@ from ground.paths import user_path
 from ground.turns import Turns, in_turn, loaded_alone
 from ground.weights import check_whole, loading, refuse_code
 from ovseg import conv, pooled
-from ovseg.choices import Scope
 from ovseg.config import MODEL_FORMS, OvsegConfig
 from ovseg.context import shortened, used_length
 from ovseg.dense import dense_tokens
@@ -46,7 +45,7 @@ from ovseg.fetch import (
     own_text_tower,
     text_config,
 )
-from ovseg.variants import ATTENDING, DENSE
+from ovseg.variants import DENSE
 
 TEXT_BATCH = 256  # prompts at once: 77 tokens each, some 100 MB for ViT-B
 
@@ -101,18 +100,11 @@ class Backbone:
         """The kind of the image tower; ValueError if it is none of them."""
         return _tower(self.model.visual)
 
-    def check_variant(self, variant: str, scope: str = Scope.NONE) -> None:
-        """ValueError if the dense variant does not fit the image tower, or the scope the variant."""
+    def check_variant(self, variant: str) -> None:
+        """ValueError if the dense variant does not fit the image tower."""
         fitting = _FITTING[self.tower]
         if variant not in fitting:
             raise ValueError(f"ovseg.dense is {variant!r}, expected {' or '.join(fitting)} for {self.tower.value}")
-        if scope != Scope.NONE and variant not in ATTENDING:
-            attending = [name for name in fitting if name in ATTENDING]
-            expected = f"ovseg.dense {' or '.join(attending)}" if attending else "ovseg.scope 'none'"
-            raise ValueError(
-                f"ovseg.scope is {str(scope)!r} and ovseg.dense {variant!r}, where no patch attends to another: "
-                f"expected {expected}"
-            )
 
     @property
     def patch_hw(self) -> tuple[int, int]:
@@ -177,9 +169,9 @@ class Backbone:
         """(B, C, h, w) float32 unit embeddings of the patches of normalised `pixels` (B, 3, h patch, w patch).
 
         `variant` is a name in variants.DENSE that fits the tower; else ValueError, as for embeddings that are not
-        finite. With `regions` (B, h, w), which a Scope needs, patches attend to those of their own region alone.
+        finite. With `regions` (B, h, w) patches attend to those of their own region alone, if they attend at all.
         """
-        self.check_variant(variant, Scope.NONE if regions is None else Scope.MASKS)
+        self.check_variant(variant)
         visual = self.model.visual
         with torch.inference_mode():
             inputs = torch.from_numpy(pixels).to(self.model.logit_scale)

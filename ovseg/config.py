@@ -41,7 +41,7 @@ class OvsegConfig:
     templates: Annotated[str | tuple[str, ...], _TEMPLATES] = "photo"
     # One of SynonymRule: what becomes of a label's names.
     synonyms: Annotated[str, one_of(SynonymRule)] = "mean"
-    # One of Scope: which patches attend to each other in the last block; for variants that attend.
+    # One of Scope: which patches attend to each other in the last block; nothing to the variants clip and maskclip.
     scope: Annotated[str, one_of(Scope)] = "none"
     # One of Refinement: what carries logits to a finer grid, and how many times.
     refine: Annotated[str, one_of(Refinement)] = "none"

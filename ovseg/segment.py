@@ -38,7 +38,7 @@ class OpenVocabSegmenter:
     """
 
     def __init__(self, backbone: Backbone, config: OvsegConfig) -> None:
-        backbone.check_variant(config.dense, config.scope)
+        backbone.check_variant(config.dense)
         self.backbone = backbone
         self.config = config
 
@@ -106,8 +106,8 @@ class OpenVocabSegmenter:
 
         `background` labels compete like the others; their pixels are meant to become "other" later. `text_embeddings`
         is what `encode_labels` gave for the same labels. `regions` (H, W), the number of each pixel's mask, are for
-        `scope` "masks" of the config, which needs them; `affinity` is for `refine`, and without it logits are those of
-        the patches. ValueError on a bad image, bad regions or bad labels (see `as_labels`).
+        `scope` "masks" of the config, `affinity` is for `refine`: help that is used if it is given and the config asks
+        for it. ValueError on a bad image, bad regions or bad labels (see `as_labels`).
         """
         wanted = as_labels(labels, background)
         rgb = as_rgb(image)
@@ -156,11 +156,10 @@ class OpenVocabSegmenter:
         self, regions: NDArray[np.int32] | None, size_hw: tuple[int, int], grid_hw: tuple[int, int]
     ) -> NDArray[np.int32] | None:
         """(h, w) int32, the region in the middle of each patch, if the config asks for it."""
-        if self.config.scope == Scope.NONE:
+        if self.config.scope == Scope.NONE or regions is None:
             return None
-        if regions is None or regions.shape != size_hw:
-            given = "there are no regions" if regions is None else f"regions are {regions.shape}"
-            raise ValueError(f"ovseg.scope is {self.config.scope!r}, and {given}, expected (H, W) = {size_hw}")
+        if regions.shape != size_hw:
+            raise ValueError(f"regions are {regions.shape}, expected (H, W) = {size_hw}, the size of the image")
         rows, columns = (
             ((np.arange(count) + 0.5) * side / count).astype(np.intp)
             for count, side in zip(grid_hw, size_hw, strict=True)

@@ -73,12 +73,14 @@ def test_regions_of_pixels_become_those_of_patches(plain: OpenVocabSegmenter, mo
     assert (within[0] == 0).all() and (within[1] == 7).all()
 
 
-def test_what_the_config_asks_for_has_to_be_there(plain: OpenVocabSegmenter) -> None:
+def test_help_is_used_where_there_is_some_and_it_fits(plain: OpenVocabSegmenter) -> None:
     image = image_of(40, 48)
     scoped = with_config(plain, scope="masks")
-    with pytest.raises(ValueError, match=r"ovseg.scope is 'masks', and there are no regions, expected .* \(40, 48\)"):
-        scoped.segment(image, LABELS)
-    with pytest.raises(ValueError, match=r"and regions are \(8, 8\), expected \(H, W\) = \(40, 48\)"):
+    np.testing.assert_array_equal(scoped.segment(image, LABELS).logits, plain.segment(image, LABELS).logits)
+    with pytest.raises(ValueError, match=r"regions are \(8, 8\), expected \(H, W\) = \(40, 48\)"):
         scoped.segment(image, LABELS, regions=np.zeros((8, 8), np.int32))
-    with pytest.raises(ValueError, match=r"no patch attends .*: expected ovseg.dense sclip or clearclip or naclip"):
-        with_config(plain, scope="masks", dense="maskclip")
+    apart = np.arange(40 * 48, dtype=np.int32).reshape(40, 48)
+    for dense in ("clip", "maskclip"):  # no patch attends to another by their rules
+        one, other = with_config(plain, scope="masks", dense=dense), with_config(plain, dense=dense)
+        found = one.segment(image, LABELS, regions=apart).logits
+        np.testing.assert_array_equal(found, other.segment(image, LABELS).logits)

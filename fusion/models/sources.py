@@ -52,13 +52,11 @@ def guidance(
 ) -> dict[str, Any]:
     """What `OpenVocabSegmenter.segment` needs of masks and the diffusion model, if `config` asks for something.
 
-    The affinity is that which the masks kept, else that of `affinity_of`. ValueError if what is asked for is not to be
-    had.
+    The affinity is that which the masks kept, else that of `affinity_of`; ValueError if there is neither. With `masks`
+    None, those of the coarse map itself, nothing is scoped.
     """
     found: dict[str, Any] = {}
-    if config.scope != Scope.NONE:
-        if masks is None:
-            raise ValueError(f"ovseg.scope is {config.scope!r}, and masks is 'none': there are none of the image")
+    if config.scope != Scope.NONE and masks is not None:
         found["regions"] = masks.label_map
     if config.refine != Refinement.NONE:
         if masks is not None and masks.affinity is not None:
