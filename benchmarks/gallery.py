@@ -21,7 +21,7 @@ WIDTH, HEIGHT, GAP = 600, 400, 8  # px, of a photograph in the image and between
 LABELS = {
     "chelsea": (Label("cat"), Label("wall", stuff=True), Label("blanket", stuff=True)),
     "coffee": (Label("cup of coffee"), Label("table")),
-    "rocket": (Label("rocket"), Label("sky", stuff=True), Label("ground", stuff=True)),
+    "rocket": (Label("rocket"), Label("blue sky", stuff=True), Label("ground", stuff=True)),
     "astronaut": (Label("person"), Label("flag"), Label("space shuttle"), Label("wall", stuff=True)),
 }
 
