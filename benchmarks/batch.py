@@ -18,7 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from emerseg import RunSpec, Segmenter
+from emerseg import RunSpec, Segmenter, load_preset
 from fusion.runs.batch import plan_run, run_batch
 from fusion.runs.inputs import name_outputs
 from fusion.runs.jobs import segment_job, segmenting
@@ -45,8 +45,9 @@ def main() -> None:
             drawn = Image.fromarray(scene(FIRST_SEED + index).image)
             drawn.resize((arguments.side, arguments.side), Image.Resampling.BICUBIC).save(path, quality=92)
 
-        spec = RunSpec(arguments.preset, LABELS, masks="grid")
-        grid = Segmenter.from_preset(arguments.preset, masks="grid")
+        preset = load_preset(arguments.preset, ["ovseg.refine=none"])
+        spec = RunSpec(preset, LABELS, masks="grid")
+        grid = Segmenter.from_preset(preset, masks="grid")
         first = timed(lambda: one_by_one(images, folder / "serial", grid, spec))
         second = timed(lambda: batch(images, folder / "batch", grid, spec))
         print(f"{len(images)} images of {arguments.side}x{arguments.side}: {first:.1f} s one by one, {second:.1f} s")

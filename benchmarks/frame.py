@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from emerseg import RunSpec, Segmenter
+from emerseg import RunSpec, Segmenter, load_preset
 from fusion.runs import exports
 from fusion.runs.batch import locked, plan_run, run_batch
 from fusion.runs.folder import opened_run
@@ -46,8 +46,9 @@ def main() -> None:
 def measure(folder: Path, count: int, side: int) -> None:
     images, output = folder / "images", folder / "out"
     first = draw_images(images, count, side)
-    spec = RunSpec("toy", KINDS, masks="grid")
-    answer = segmenting(Segmenter.from_preset("toy", masks="grid"), output, spec)(read_image(first), "frame")
+    preset = load_preset("toy", ["ovseg.refine=none"])
+    spec = RunSpec(preset, KINDS, masks="grid")
+    answer = segmenting(Segmenter.from_preset(preset, masks="grid"), output, spec)(read_image(first), "frame")
 
     paths = timed(f"find {count} images", lambda: find_images([images]))
     timed("name them, all of one stem", lambda: name_outputs(paths, {}))
@@ -60,7 +61,7 @@ def measure(folder: Path, count: int, side: int) -> None:
     pairs = zip(journal.entries.values(), common_names(sources), strict=True)
     finished = [Finished(entry, file_name) for entry, file_name in pairs]
     timed("assemble", lambda: exports.write_exports(output, finished, spec.labels))
-    timed("the same command again", lambda: again(RunSpec("toy", KINDS, masks="grid"), images, output))
+    timed("the same command again", lambda: again(RunSpec(preset, KINDS, masks="grid"), images, output))
 
 
 def again(spec: RunSpec, images: Path, output: Path) -> None:

@@ -64,8 +64,8 @@ class Segmenter:
 
         `speed` is how much of EmerDiff is computed (`emerdiff.speed.Speed`); None is what the preset says.
 
-        Loads what `masks` needs and no more. Raises FileNotFoundError, in one line, on weights that are not
-        on this disk, and ValueError on anything unknown.
+        Loads what `masks` and the preset's refinement need and no more. Raises FileNotFoundError, in one line,
+        on weights that are not on this disk, and ValueError on anything unknown.
         """
         if speed is not None:
             overrides = [f"emerdiff.speed={speed}", *overrides]
@@ -116,5 +116,5 @@ class Segmenter:
         `text_embeddings` as in `OpenVocabSegmenter.segment`. ValueError if help is asked for that is not to be had.
         """
         affinity_of = None if self.affinity_of is None else partial(self.affinity_of, seed=seed)
-        help_ = guidance(self.ovseg.config, image, masks, affinity_of)
-        return self.ovseg.segment(image, labels, background=background, text_embeddings=text_embeddings, **help_)
+        seen = guidance(self.ovseg.config, image, masks, affinity_of)
+        return self.ovseg.segment(image, labels, background=background, text_embeddings=text_embeddings, **seen)
