@@ -7,23 +7,15 @@ The rocket is a photograph that comes with scikit-image, in the public domain (S
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 from PIL import Image
 
-from benchmarks.gallery import GAP, HEIGHT, WIDTH, photograph
-from emerseg import Segmenter
+from benchmarks.gallery import GAP, HEIGHT, WIDTH, parsed, photograph
 
 LABELS = ("rocket", "airplane")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--preset", default="mini")
-    arguments = parser.parse_args()
-    segmenter = Segmenter.from_preset(arguments.preset)
+    output, segmenter = parsed(__doc__)
     image = photograph("rocket")
     page = Image.new("RGB", (2 * WIDTH + GAP, HEIGHT), "white")
     for index, background in enumerate(((), "auto")):
@@ -31,7 +23,7 @@ def main() -> None:
         page.paste(Image.fromarray(result.overlay(image)), (index * (WIDTH + GAP), 0))
         shares = {name: round(float((result.label_map == i).mean()), 3) for i, name in enumerate(("other", *LABELS))}
         print(f"background {background or 'none'}: {shares}")
-    page.save(arguments.output, quality=85, optimize=True)
+    page.save(output, quality=85, optimize=True)
 
 
 if __name__ == "__main__":

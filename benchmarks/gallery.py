@@ -27,11 +27,7 @@ LABELS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--preset", default="mini")
-    arguments = parser.parse_args()
-    segmenter = Segmenter.from_preset(arguments.preset)
+    output, segmenter = parsed(__doc__)
     page = Image.new("RGB", (2 * WIDTH + GAP, 2 * HEIGHT + GAP), "white")
     for index, (name, labels) in enumerate(LABELS.items()):
         image = photograph(name)
@@ -40,7 +36,16 @@ def main() -> None:
         page.paste(Image.fromarray(result.overlay(image)), corner)
         found = {label.name: round(float((result.label_map == i).mean()), 3) for i, label in enumerate(labels, start=1)}
         print(f"{name}: {found}")
-    page.save(arguments.output, quality=85, optimize=True)
+    page.save(output, quality=85, optimize=True)
+
+
+def parsed(description: str | None) -> tuple[Path, Segmenter]:
+    """What the command line asks for: the file to draw, and the preset's segmenter."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--preset", default="mini")
+    arguments = parser.parse_args()
+    return arguments.output, Segmenter.from_preset(arguments.preset)
 
 
 def photograph(name: str) -> np.ndarray:

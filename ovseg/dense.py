@@ -31,7 +31,7 @@ def dense_tokens(visual: Tower, pixels: Tensor, variant: str, regions: Tensor | 
     `visual` is an open_clip VisionTransformer without attentional pooling, `pixels` (B, 3, h patch, w patch)
     normalised, of the tower's device and dtype. `variant` is a key of DENSE; with `clip` the class token is
     the image embedding of a tower that pools by it. `regions` (B, h, w): patches attend within a region alone, for
-    the variants of ATTENDING.
+    the variants that attend.
     """
     patch_height, patch_width = visual.patch_size
     grid_hw = (pixels.shape[-2] // patch_height, pixels.shape[-1] // patch_width)

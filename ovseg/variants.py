@@ -83,8 +83,6 @@ DENSE: dict[str, Variant] = {
     "clearclip": query_query,
     "naclip": neighbours,
 }
-# Those whose patches attend to each other by a rule of the variant: a scope can bound it.
-ATTENDING = ("sclip", "clearclip", "naclip")
 
 
 def attention(
