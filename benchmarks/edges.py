@@ -17,7 +17,7 @@ import torch
 from emerdiff import EmerDiff, Masks
 from emerdiff.frame import resize_plane
 from emerdiff.guided import guided_planes
-from fusion.evaluation.metrics import boundary_f, confusion_matrix, majority_regions, mean_iou
+from fusion.evaluation.metrics import boundary_f, class_counts, majority_regions, mean_iou
 from ground.planes import largest_plane
 from toyworld import scene
 
@@ -48,7 +48,7 @@ def main() -> None:
         truth = drawn.label_map.astype(np.int32)
         for name, label_map in maps.items():
             predicted = majority_regions(label_map, truth)
-            bound = mean_iou(confusion_matrix(truth, predicted, len(drawn.names)))
+            bound = float(mean_iou(class_counts(truth, predicted, len(drawn.names))))
             rows.setdefault(name, []).append((bound, boundary_f(truth, predicted, WITHIN)))
     print(f"{arguments.scenes} scenes, K = {plain.config.clusters}, windows of {radius} positions to each side")
     for name, values in rows.items():

@@ -48,7 +48,7 @@ from emerdiff.schedule import NoiseSchedule
 from emerdiff.speed import SPEEDS
 from fusion.evaluation.datasets import open_dataset
 from fusion.evaluation.measure import measured
-from fusion.evaluation.metrics import boundary_f, confusion_matrix, majority_regions, mean_iou
+from fusion.evaluation.metrics import boundary_f, class_counts, majority_regions, mean_iou
 
 WITHIN = 2  # px between a border and a true one
 PAPER_TFLOP = 887  # 916 UNet calls, 60 decodings and one encoding at 512×512, as `paper_costs` counts them
@@ -252,7 +252,7 @@ def _call(model: EmerDiff, mode: str) -> Callable[[NDArray[np.uint8]], NDArray[n
 
 def _worth(label_map: NDArray[np.int32], regions: NDArray[np.int32]) -> tuple[float, float]:
     predicted = majority_regions(label_map, regions)
-    bound = mean_iou(confusion_matrix(regions, predicted, max(int(regions.max()), 0) + 1))
+    bound = float(mean_iou(class_counts(regions, predicted, max(int(regions.max()), 0) + 1)))
     return bound, boundary_f(regions, predicted, WITHIN)
 
 

@@ -1,7 +1,7 @@
 """Quality tables: a data set with its truth, mask sources, CLIP variants and fusion rules → one row per combination.
 
 Protocols: `open`: the data set's labels in, mIoU of the labelled maps out, from one
-confusion matrix over all images. `bound`: every mask takes the true region that has most of its pixels;
+count of the pixels of all images. `bound`: every mask takes the true region that has most of its pixels;
 mean over images of the mIoU of their regions, which is the quality of the masks alone.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fusion.evaluation.datasets import Dataset, Sample
 from fusion.evaluation.measure import Measured, measured
-from fusion.evaluation.metrics import boundary_f, confusion_matrix, majority_regions, mean_iou, pixel_accuracy
+from fusion.evaluation.metrics import boundary_f, class_counts, majority_regions, mean_iou, pixel_accuracy
 from fusion.models.sources import coarse_masks, guidance
 from fusion.step.choices import CLIP_ALONE_RULE, MaskSource, Protocol
 from fusion.step.config import FusionConfig
@@ -73,7 +73,7 @@ class _Key:
 class _Score:
     """One image of one row."""
 
-    confusion: NDArray[np.int64]  # (N, N) truth by prediction
+    counts: NDArray[np.int64]  # (N, 3), see metrics.class_counts
     boundary: tuple[float, ...]  # one per TOLERANCES
     seconds: float
     peak_mb: float | None
@@ -176,7 +176,7 @@ def _score(
 ) -> _Score:
     peaks = [cost.peak_mb for cost in costs if cost.peak_mb is not None]
     return _Score(
-        confusion=confusion_matrix(truth, predicted, num_classes),
+        counts=class_counts(truth, predicted, num_classes),
         boundary=tuple(boundary_f(truth, predicted, tolerance) for tolerance in TOLERANCES),
         seconds=sum(cost.seconds for cost in costs),
         peak_mb=max(peaks, default=None),
@@ -185,11 +185,11 @@ def _score(
 
 def _row(key: _Key, scores: Sequence[_Score]) -> Row:
     if key.protocol == "open":  # classes are the same in all images: one matrix over all pixels
-        total = np.sum([score.confusion for score in scores], axis=0)
-        miou, bound, accuracy = mean_iou(total), None, pixel_accuracy(total)
+        total = np.sum([score.counts for score in scores], axis=0)
+        miou, bound, accuracy = float(mean_iou(total)), None, float(pixel_accuracy(total))
     else:
-        miou, bound = None, fmean(mean_iou(score.confusion) for score in scores)
-        accuracy = fmean(pixel_accuracy(score.confusion) for score in scores)
+        miou, bound = None, fmean(float(mean_iou(score.counts)) for score in scores)
+        accuracy = fmean(float(pixel_accuracy(score.counts)) for score in scores)
     boundary_f2, boundary_f5 = (fmean(score.boundary[i] for score in scores) for i in range(len(TOLERANCES)))
     return Row(
         protocol=key.protocol,

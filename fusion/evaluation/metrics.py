@@ -1,9 +1,11 @@
-"""How good a label map is: prediction and truth → confusion matrix, IoU, pixel accuracy, boundary F, upper bound.
+"""How good a label map is: prediction and truth → counts per class, IoU, pixel accuracy, boundary F, upper bound.
 
 Pixels of which the truth is UNKNOWN count nowhere.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,31 +16,48 @@ from ground.label_maps import contingency
 UNKNOWN = -1  # in a true map: nobody said what is there
 
 
-def confusion_matrix(truth: NDArray[np.int32], predicted: NDArray[np.int32], num_classes: int) -> NDArray[np.int64]:
-    """(N, N) int64: how many pixels of true class r were predicted as c. Maps (H, W) with values 0 … N-1.
+def class_counts(truth: NDArray[np.int32], predicted: NDArray[np.int32], num_classes: int) -> NDArray[np.int64]:
+    """(N, 3) int64: of every class the px that are found rightly, that are true, and that are found.
 
-    The truth may be UNKNOWN.
+    Maps (H, W) with values 0 … N-1; the truth may be UNKNOWN. Counts of several images add up to those of all pixels,
+    and the figures below need no more than that; they take (…, N, 3), as many counts at once as one likes.
     """
     known = truth != UNKNOWN
-    return contingency(truth[known], predicted[known], (num_classes, num_classes))
+    truth, predicted = truth[known], predicted[known]
+    maps = (truth[truth == predicted], truth, predicted)
+    return np.stack([np.bincount(of_map, minlength=num_classes) for of_map in maps], axis=1)
 
 
-def mean_iou(confusion: NDArray[np.int64]) -> float:
-    """Mean intersection over union, 0..1, of the classes that have a true pixel; NaN if there is none.
+def class_iou(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """(…, N) intersection over union of every class, 0..1; NaN for a class without a true pixel.
 
-    A class that is only predicted has no term of its own: its pixels count against the classes that they were
+    A class that is only predicted has no figure of its own: its pixels count against the classes that they were
     taken from.
     """
-    hits = np.diagonal(confusion)
-    unions = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
-    present = confusion.sum(axis=1) > 0
-    return float(np.mean(hits[present] / unions[present])) if present.any() else float("nan")
+    right, true, found = np.moveaxis(counts, -1, 0)
+    unions = np.where(true > 0, true + found - right, 1)
+    return np.where(true > 0, right / unions, np.nan)
 
 
-def pixel_accuracy(confusion: NDArray[np.int64]) -> float:
-    """Share of the pixels that are right, 0..1; NaN if there are none."""
-    total = confusion.sum()
-    return float(np.trace(confusion) / total) if total else float("nan")
+def mean_iou(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """(…) mean of `class_iou` over the classes that have a true pixel; NaN if there is none."""
+    there = counts[..., 1] > 0
+    return _ratio(np.where(there, class_iou(counts), 0).sum(axis=-1), there.sum(axis=-1))
+
+
+def frequency_weighted_iou(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """(…) sum of `class_iou` by their shares of the true pixels (Long et al., CVPR 2015); NaN if there are none."""
+    true = counts[..., 1]
+    return _ratio((np.where(true > 0, class_iou(counts), 0) * true).sum(axis=-1), true.sum(axis=-1))
+
+
+def pixel_accuracy(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """(…) share of the pixels that are right, 0..1; NaN if there are none."""
+    return _ratio(counts[..., 0].sum(axis=-1), counts[..., 1].sum(axis=-1))
+
+
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
 def majority_regions(mask_map: NDArray[np.int32], regions: NDArray[np.int32]) -> NDArray[np.int32]:
