@@ -34,7 +34,7 @@ ONLY_IN = {
     "diffusers": {"emerdiff/backbone.py"},
     "transformers": {"emerdiff/backbone.py"},
     "open_clip": {"ovseg/backbone.py"},
-    "toyworld": {"fusion/evaluation/datasets.py", "fusion/evaluation/demo.py"},
+    "toyworld": {"fusion/evaluation/datasets/toy.py"},
     "typer": {f"fusion/cli/{file}.py" for file in ("app", "options", "segment", "validate", "evaluate", "demo")},
 }
 PACKAGES = sorted({room.split("/")[0] for room in MAY_IMPORT})

@@ -31,12 +31,12 @@ def clip():
 @pytest.fixture(scope="module")
 def dataset():
     rng = np.random.default_rng(0)
-    samples = []
-    for _ in range(2):
+    samples = {}
+    for name in ("first", "second"):
         image = rng.integers(0, 255, (*SHAPE, 3), np.uint8)
         regions = np.repeat(np.repeat(rng.permutation(20).reshape(4, 5), 8, axis=0), 8, axis=1).astype(np.int32)
-        samples.append(Sample(image, regions % 3 + 1, regions))
-    return Dataset(WORDS, 2, lambda: iter(samples))
+        samples[name] = Sample(name, image, regions % 3 + 1, regions)
+    return Dataset(as_labels(WORDS), tuple(samples), samples.__getitem__)
 
 
 def perfect(dataset):
@@ -144,7 +144,10 @@ def test_toy_scenes_have_words_and_regions():
     toyworld = pytest.importorskip("toyworld")
     data = open_dataset("toy", "1000000:1000005", limit=2)
     samples = list(data.samples())
-    assert (data.labels, data.count, len(samples)) == (tuple(toyworld.KINDS), 2, 2)
+    assert ([label.name for label in data.labels], data.count, len(samples)) == (list(toyworld.KINDS), 2, 2)
+    stuff = {"grass", "sand", "water", "snow", "pavement", "wheat", "sky"}
+    assert {label.name for label in data.labels if label.stuff} == stuff
+    assert ([sample.name for sample in samples], data.instances) == (["1000000", "1000001"], True)
     scene = toyworld.scene(1000001)
     np.testing.assert_array_equal(samples[1].image, scene.image)
     for region, kind in enumerate(scene.kinds):

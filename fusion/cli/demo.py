@@ -20,7 +20,8 @@ _NAMES = {"none": "CLIP alone", "naive": "naive upsampling + CLIP", "emerdiff": 
 
 def show_demo(output: Path, *, device: str, dtype: str, quiet: bool) -> None:
     """Segment the demo's scenes into `output` and print their scores."""
-    from fusion.evaluation.demo import PRESET, demo_labels, save_scenes, score_demo, write_sheets
+    from fusion.evaluation.datasets.toy import toy_labels
+    from fusion.evaluation.demo import PRESET, save_scenes, score_demo, write_sheets
     from fusion.models.segmenter import Segmenter
     from fusion.runs.batch import locked, plan_run, run_batch
     from fusion.runs.inputs import name_outputs
@@ -30,7 +31,7 @@ def show_demo(output: Path, *, device: str, dtype: str, quiet: bool) -> None:
 
     segmenter = Segmenter.from_preset(PRESET, device=device, dtype=dtype)
     scenes = save_scenes(output.absolute() / "scenes")
-    spec = RunSpec(segmenter.preset, demo_labels(), device=device, dtype=dtype)
+    spec = RunSpec(segmenter.preset, toy_labels(), device=device, dtype=dtype)
     job, how = segment_job(output, spec), segmenting(segmenter, output, spec)
     with locked(output):
         journal = Journal.open(output)

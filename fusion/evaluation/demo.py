@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from emerdiff import Masks
 from fusion.evaluation.datasets import Sample, open_dataset
+from fusion.evaluation.datasets.toy import toy_labels
 from fusion.evaluation.evaluate import Row, Way, evaluate
 from fusion.formats.palette import label_colors
 from fusion.formats.render import draw_overlay
@@ -28,25 +29,9 @@ if TYPE_CHECKING:
 PRESET = "toy"
 SEEDS = "1000000:1000006"  # validation scenes: no model was trained on them
 SOURCES = ("none", "naive", "emerdiff")  # what is compared
-_STUFF = {  # in colours that look like them
-    "grass": (96, 176, 72),
-    "sand": (224, 190, 110),
-    "water": (44, 110, 200),
-    "snow": (226, 236, 246),
-    "pavement": (140, 142, 150),
-    "wheat": (226, 170, 40),
-    "sky": (120, 196, 246),
-}
 _SCALE = 2  # of the images on a contact sheet
 _CAPTION = 36  # px, height of the line above the images of a contact sheet
 _GAP = 8  # px between them
-
-
-def demo_labels() -> tuple[Label, ...]:
-    """All labels of the toy world, its grounds and its sky as stuff."""
-    from toyworld import KINDS
-
-    return tuple(Label(kind, stuff=kind in _STUFF, color=_STUFF.get(kind)) for kind in KINDS)
 
 
 def save_scenes(folder: Path) -> list[Path]:
@@ -73,7 +58,7 @@ def score_demo(segmenter: Segmenter, output: Path, scenes: Sequence[Path], seed:
 
 def write_sheets(segmenter: Segmenter, output: Path, scenes: Sequence[Path]) -> list[Path]:
     """Contact sheets in `output`/sheets, one per scene: image, truth, CLIP alone, EmerDiff + CLIP; their paths."""
-    labels = demo_labels()
+    labels = toy_labels()
     paths = []
     for scene, sample in zip(scenes, _samples(), strict=True):
         masks = Masks.load(output_file(output, "masks", scene.stem))

@@ -1,0 +1,43 @@
+"""Images with their truth: the name of a data set and its root → labels to look for, and samples one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fusion.evaluation.datasets.base import Dataset, DatasetKind, Sample
+from fusion.evaluation.datasets.pictures import PICTURES
+from fusion.evaluation.datasets.toy import TOY
+from fusion.evaluation.metrics import UNKNOWN
+from ovseg.labels import Label, as_labels
+
+__all__ = ["DATASETS", "Dataset", "DatasetKind", "Sample", "open_dataset"]
+
+DATASETS: dict[str, DatasetKind] = {"toy": TOY, "pictures": PICTURES}
+
+
+def open_dataset(
+    name: str,
+    root: str,
+    limit: int | None = None,
+    background: Sequence[str | Label] | None = None,
+    shuffle_seed: int | None = None,
+) -> Dataset:
+    """The data set `name` of DATASETS, the first `limit` samples of it, with `background` labels beside its own.
+
+    With a `shuffle_seed` the samples are shuffled before the first are taken, always alike for one seed. `background`
+    takes the place of the background labels that the data set brings. What a data set of `pictures` or `folder` calls
+    background is unknown if they are None; with any of them, or an empty list, it is 0, none of the labels.
+    ValueError on an unknown name, a bad root or bad labels, and FileNotFoundError where files are missing.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"dataset is {name!r}, expected one of {', '.join(DATASETS)}")
+    data = DATASETS[name].open(root, UNKNOWN if background is None else 0)
+    if background is not None:
+        data = replace(data, background=as_labels(data.labels, background)[len(data.labels) :])
+    names = data.names
+    if shuffle_seed is not None:
+        names = tuple(names[index] for index in np.random.default_rng(shuffle_seed).permutation(len(names)))
+    return replace(data, names=names[:limit])
