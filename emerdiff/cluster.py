@@ -15,6 +15,8 @@ from torch import Tensor
 
 from emerdiff.config import EmerDiffConfig
 
+RESTARTS = 3  # of k-means, from other first means; the best result counts
+
 logger = logging.getLogger(__name__)
 
 
@@ -98,7 +100,7 @@ def _kmeans(features: NDArray[np.float32], clusters: int) -> NDArray[np.int32]:
     with warnings.catch_warnings():
         # The warning says that some clusters are empty, which the caller handles.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return KMeans(clusters, n_init=3, random_state=0).fit_predict(features)
+        return KMeans(clusters, n_init=RESTARTS, random_state=0).fit_predict(features)
 
 
 def _ward(features: NDArray[np.float32], clusters: int, grid: tuple[int, int]) -> NDArray[np.int32]:
