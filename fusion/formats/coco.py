@@ -45,19 +45,13 @@ def regions(partition: Partition) -> tuple[list[Region], NDArray[np.int32]]:
 
     By category, then in reading order. Masks of another label whose crumbs were absorbed are no evidence for a region.
     """
-    region_map, region_labels = _region_map(partition)
+    region_map, category_ids = label_regions(partition.label_map, partition.labels)
     scores = np.bincount(region_map.ravel(), weights=partition.score_map.ravel())  # sums
     num_masks = int(partition.mask_map.max()) + 1
-    overlaps = contingency(region_map, partition.mask_map, (len(region_labels), num_masks))
-    boxes = find_objects(region_map + 1, max_label=len(region_labels))
+    overlaps = contingency(region_map, partition.mask_map, (len(category_ids) + 1, num_masks))
     found: list[Region] = []
-    numbers = np.zeros(len(region_labels), np.int32)
-    for region in np.argsort(region_labels, kind="stable").tolist():
-        category_id = int(region_labels[region])
-        if category_id == 0 or boxes[region] is None:
-            continue
-        numbers[region] = len(found) + 1
-        rle = encode_region(region_map, region, boxes[region])
+    for region, (category_id, box) in enumerate(zip(category_ids.tolist(), find_objects(region_map), strict=True), 1):
+        rle = encode_region(region_map, region, box)
         area = int(rle_codec.area(rle))
         label = partition.labels[category_id - 1]
         masks = [segment for segment in partition.segments if segment.label == label]
@@ -75,7 +69,25 @@ def regions(partition: Partition) -> tuple[list[Region], NDArray[np.int32]]:
                 ),
             )
         )
-    return found, numbers[region_map]
+    return found, region_map
+
+
+def label_regions(label_map: NDArray[np.int32], labels: Sequence[Label]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """(regions (H, W) int32: 0 = other, i = the i-th; their category ids (R,) int32), in the order of `regions`.
+
+    A region is a component of a thing, or all that has one label of stuff. `label_map` (H, W): i = labels[i - 1].
+    """
+    components, category_ids = connected_components(label_map)
+    merged = np.arange(len(category_ids))
+    for index, label in enumerate(labels, start=1):
+        if label.stuff:
+            parts = np.flatnonzero(category_ids == index)
+            merged[parts] = parts[:1]
+    order = np.argsort(category_ids, kind="stable")
+    kept = order[(category_ids[order] > 0) & (merged[order] == order)]
+    numbers = np.zeros(len(category_ids), np.int32)
+    numbers[kept] = np.arange(1, len(kept) + 1)
+    return numbers[merged][components], category_ids[kept]
 
 
 def with_ids(found: Iterable[Region], image_id: int, first_id: int) -> list[Annotation]:
@@ -129,17 +141,6 @@ def info() -> dict[str, Any]:
         "description": "Open-vocabulary segmentation: EmerDiff masks, labelled by dense CLIP",
         "version": own_version(),
     }
-
-
-def _region_map(partition: Partition) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """(regions (H, W) int32, label ids (R,)): components, but all those of one stuff label carry the first one's id."""
-    components, component_labels = connected_components(partition.label_map)
-    merged = np.arange(len(component_labels), dtype=np.int32)
-    for index, label in enumerate(partition.labels, start=1):
-        if label.stuff:
-            parts = np.flatnonzero(component_labels == index)
-            merged[parts] = parts[:1]
-    return merged[components], component_labels
 
 
 def _evidence(masks: Sequence[Segment], overlaps: NDArray[np.int64], score: float) -> Evidence:
