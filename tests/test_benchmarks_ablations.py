@@ -37,7 +37,7 @@ def model():
 
 def sample(seed: int) -> Sample:
     regions = np.repeat(np.int32([[0] * 32 + [1] * 32]), 64, axis=0)
-    return Sample(picture(seed=seed), regions + 1, regions)
+    return Sample(str(seed), picture(seed=seed), regions + 1, regions)
 
 
 @pytest.fixture

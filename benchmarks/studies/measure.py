@@ -19,7 +19,7 @@ from emerdiff.cluster import one_hot
 from emerdiff.fetch import local_weights
 from emerdiff.frame import resized_planes
 from fusion.evaluation.datasets import Sample
-from fusion.evaluation.metrics import boundary_f, confusion_matrix, majority_regions, mean_iou
+from fusion.evaluation.metrics import boundary_f, class_counts, majority_regions, mean_iou
 from fusion.models.presets import digest
 from ground.planes import largest_plane
 from ground.weights import file_marks
@@ -119,5 +119,5 @@ def image_hash(sample: Sample) -> str:
 
 def _worth(label_map: NDArray[np.int32], regions: NDArray[np.int32]) -> tuple[float, float]:
     best = majority_regions(label_map, regions)
-    confusion = confusion_matrix(regions, best, max(int(regions.max()), 0) + 1)
-    return mean_iou(confusion), boundary_f(regions, best, WITHIN)
+    counts = class_counts(regions, best, max(int(regions.max()), 0) + 1)
+    return float(mean_iou(counts)), boundary_f(regions, best, WITHIN)
