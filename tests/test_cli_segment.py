@@ -396,6 +396,34 @@ def test_eval_writes_a_row_per_combination(tmp_path, tiny_preset, capsys):
     assert "[2/2]" in capsys.readouterr().err
 
 
+def test_eval_keeps_scores_in_its_folder_and_goes_on_from_them(tmp_path, tiny_preset, capsys):
+    output = tmp_path / "eval"
+    arguments = ["eval", "--dataset", "toy", "--root", "1000000:1000009", "--preset", tiny_preset, "--output", output]
+    choices = ["--masks", "none,naive", "--protocol", "open,bound,modified"]
+    assert emerseg(*arguments, *choices, "--limit", "2", "--shuffle-seed", "3") == 0
+    written = {path.name for path in output.iterdir()}
+    assert {"plan.json", "images", "table.json", "table.md"} <= written
+    kept = {path.name: path.stat().st_mtime_ns for path in (output / "images").iterdir()}
+    assert len(kept) == 2
+    first = json.loads((output / "table.json").read_text())
+    assert emerseg(*arguments, *choices, "--limit", "2", "--shuffle-seed", "3") == 0
+    assert json.loads((output / "table.json").read_text()) == first
+    assert {path.name: path.stat().st_mtime_ns for path in (output / "images").iterdir()} == kept
+    assert emerseg(*arguments, *choices, "--limit", "3", "--shuffle-seed", "3") == 0  # one more, and those two
+    assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in (output / "images").iterdir()}.items()
+    assert "Protocol `modified`" in (output / "table.md").read_text()
+    capsys.readouterr()
+    assert emerseg(*arguments, "--masks", "naive", "--protocol", "bound") == 2
+    assert "holds another evaluation, which differs in rows" in capsys.readouterr().err
+
+
+def test_the_help_names_every_data_set():
+    from fusion.cli import evaluate
+    from fusion.evaluation import datasets
+
+    assert set(evaluate.DATASETS) == set(datasets.DATASETS)
+
+
 def test_every_speed_on_the_command_line(photos, tmp_path, tiny_preset):
     hashes = set()
     for speed in ("exact", "fast", "instant"):

@@ -13,7 +13,7 @@ from fusion.cli.console import percent, printable, run_to_end
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fusion.evaluation.evaluate import Row
+    from fusion.evaluation.rows import Row
 
 _NAMES = {"none": "CLIP alone", "naive": "naive upsampling + CLIP", "emerdiff": "EmerDiff + CLIP"}
 

@@ -19,17 +19,23 @@ from ovseg.choices import DenseVariant
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fusion.evaluation.evaluate import Row
+    from fusion.evaluation.rows import Row
+    from fusion.evaluation.scores import ImageScore
+    from fusion.evaluation.tally import Tally
+
+# The names of fusion.evaluation.datasets, which is too heavy for --help; a test compares them.
+DATASETS = ("toy", "pictures")
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Option("--dataset", help="The data set: toy, pictures.")],
+    dataset: Annotated[str, typer.Option("--dataset", help=f"The data set: {', '.join(DATASETS)}.")],
     root: Annotated[
         str,
         typer.Option(
             "--root",
-            help="Where it is. toy: a range of seeds FIRST:END. pictures: a folder DIR/labels with names.txt and label "
-            "maps, the images in DIR/images; every tenth of them: DIR/labels:0::10.",
+            help="Where it is. toy: a range of seeds FIRST:END. pictures: "
+            "DIR/labels with names.txt and label maps, the images in DIR/images; every tenth: DIR/labels:0::10. "
+            "Others: as they are distributed; one that lacks files shows the tree.",
         ),
     ],
     preset: Annotated[
@@ -74,7 +80,8 @@ def evaluate(
         typer.Option(
             "--protocol",
             callback=options.several_of(Protocol),
-            help="Comma-separated: open (labels in, mIoU out), bound (quality of the masks alone).",
+            help="Comma-separated: open (labels in, mIoU out), bound (quality of the masks alone), modified and "
+            "traditional (masks learn classes from the truth, without labels).",
         ),
     ] = "open,bound",
     speed: Annotated[
@@ -92,100 +99,128 @@ def evaluate(
     threads: options.Threads = None,
     seed: options.Seed = 0,
     limit: options.Limit = None,
+    shuffle_seed: Annotated[
+        int | None, typer.Option("--shuffle-seed", min=0, help="Shuffle the images before --limit takes the first.")
+    ] = None,
     overrides: options.Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            parser=options.folder,
+            metavar="DIR",
+            help="Keep every image's scores there, so that the same command goes on where it was stopped, and write "
+            "table.json, table.md and table.png.",
+        ),
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", dir_okay=False, help="Also write the table there.")] = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Measure mIoU, pixel accuracy, boundary F, the masks' upper bound, seconds and memory against ground truth."""
+    """Measure mIoU, pixel accuracy, boundary F, the masks' upper bound, seconds and memory against ground truth.
+
+    Where the data set tells objects apart, panoptic quality and mask AP, too. Figures come with intervals of 95 %.
+    """
     from fusion.cli.console import set_up_output
 
     set_up_output(verbose=verbose)
     use_threads(threads)
-    from dataclasses import asdict, replace
-
-    from emerdiff import EmerDiff
     from fusion.cli.labels import labels_of
     from fusion.evaluation.datasets import open_dataset
     from fusion.evaluation.evaluate import evaluate as measure
-    from fusion.evaluation.evaluate import needs_clip, ways_of
-    from fusion.models.load import load_clip, load_diffusion
-    from fusion.models.presets import config_hash, load_preset
-    from fusion.models.sources import mask_maker
-    from ground.device import resolved
+    from fusion.evaluation.prepare import Comparison, described, hash_of, prepare
+    from fusion.evaluation.rows import rows_of, running
+    from fusion.evaluation.scores import ScoreFolder
+    from fusion.evaluation.table import table_of, write_table
+    from fusion.evaluation.tally import total
+    from fusion.models.presets import load_preset
     from ground.files import write_json
-    from ovseg import OpenVocabSegmenter
-    from ovseg.choices import Refinement
 
-    sources, protocols = options.split_list(masks), options.split_list(protocol)
-    preset = preset or ("toy" if dataset == "toy" else "mini")
-    settings = load_preset(preset, options.overrides_of(overrides, clusters=clusters, batch=batch))
-    variants = options.split_list(clip) or [settings.ovseg.dense]
-    other = None if background is None else labels_of(background) if background.strip() else ()
-    data = open_dataset(dataset, root, limit, other)
-    diffusion = next((source for source in sources if MaskSource(source).needs_diffusion), MaskSource.NONE)
-    named = needs_clip(protocols, sources)
-    model = load_diffusion(diffusion, settings, labels=named, device=device, dtype=dtype)
-    clips = {}
-    if named:
-        loaded = load_clip(settings, device=device, dtype=dtype)
-        clips = {v: OpenVocabSegmenter(loaded.backbone, replace(settings.ovseg, dense=v)) for v in variants}
-
-    rows: list[Row] = []
-    ways = ways_of(sources, options.split_list(speed) or [settings.emerdiff.speed])
-    makers = {}
-    for way in ways:
-        config = replace(settings.emerdiff, speed=way.speed or settings.emerdiff.speed)
-        of_speed = EmerDiff(model.backbone, config) if model is not None else None
-        if way.masks != MaskSource.NONE:
-            refines = named and settings.ovseg.refine != Refinement.NONE
-            makers[way] = mask_maker(way.masks, config, of_speed, keep_affinity=refines)
-    rules = options.split_list(fuse)
-    steps = measure(
-        data, ways, makers, clips, settings.fusion, protocols=protocols, rules=rules, seed=seed, model=model
+    settings = load_preset(
+        preset or ("toy" if dataset == "toy" else "mini"),
+        options.overrides_of(overrides, clusters=clusters, batch=batch),
     )
-    for number, rows in enumerate(steps, start=1):
+    other = None if background is None else labels_of(background) if background.strip() else ()
+    data = open_dataset(dataset, root, limit, other, shuffle_seed)
+    wanted = Comparison(
+        protocols=options.split_list(protocol),
+        masks=options.split_list(masks),
+        speeds=options.split_list(speed),
+        clips=options.split_list(clip),
+        rules=options.split_list(fuse),
+        seed=seed,
+        device=device,
+        dtype=dtype,
+    )
+    plan = prepare(data, settings, wanted)
+    kept = None
+    if output is not None:
+        kept = ScoreFolder.open(output, {"dataset": dataset, "root": root, **described(plan, settings, wanted)})
+    scores: list[ImageScore] = []
+    sums: list[Tally] = []
+    for number, score in enumerate(measure(plan, kept), start=1):
+        scores.append(score)
+        new = [row.tally for row in score.rows]
+        sums = [total(pair) for pair in zip(sums, new, strict=True)] if sums else new
         if not quiet:
-            print(f"[{number}/{data.count}] {_short(rows)}", file=sys.stderr, flush=True)
+            print(f"[{number}/{data.count}] {_short(running(plan.keys, sums))}", file=sys.stderr, flush=True)
+    rows = rows_of(plan, scores)
     _print_table(rows)
+    table = table_of(rows, dataset, root, data, hash_of(settings, wanted))
     if json is not None:
-        table = {
-            "dataset": dataset,
-            "root": root,
-            "images": data.count,
-            "background": [label.name for label in data.background],
-            "config_hash": config_hash(settings, seed=seed, **resolved(device, dtype)),
-            "rows": [asdict(row) for row in rows],
-        }
         write_json(json, table)
+    if output is not None:
+        write_table(output, table, rows)
 
 
 def _short(rows: Sequence[Row]) -> str:
-    """The main figure of every row so far, with the variant of CLIP where there are several."""
+    """The main figure of every row that has one so far, with the variant of CLIP where there are several."""
+    from fusion.evaluation.rows import main_figure
+
     several = len({row.clip for row in rows if row.clip}) > 1
-    names = [f"{row.speed or row.masks}{f' {row.clip}' if several and row.clip else ''}" for row in rows]
-    main = [row.bound_miou if row.miou is None else row.miou for row in rows]
     return "  ".join(
-        f"{row.protocol} {name} {percent(figure)}" for row, name, figure in zip(rows, names, main, strict=True)
+        f"{row.protocol} {row.speed or row.masks}{f' {row.clip}' if several and row.clip else ''} {percent(figure)}"
+        for row in rows
+        if (figure := main_figure(row)) is not None
     )
 
 
+# Columns of a printed table: a heading, and the figure; those that no row of a protocol has are left out.
+_FIGURES = {
+    "mIoU": "miou",
+    "bound": "bound_miou",
+    "pixels": "pixel_accuracy",
+    "F 2px": "boundary_f2",
+    "F 5px": "boundary_f5",
+    "PQ": "pq",
+    "AP": "ap",
+}
+
+
 def _print_table(rows: Sequence[Row]) -> None:
+    """A table for each protocol, in per cent; the main figure with half the width of its interval."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("for", "masks", "clip", "fuse", box=None, padding=(0, 1, 0, 0))  # 80 columns are enough
-    for column in ("mIoU", "bound", "pixels", "F 2px", "F 5px", "s/img", "MB"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        figures = (row.miou, row.bound_miou, row.pixel_accuracy, row.boundary_f2, row.boundary_f5)
-        table.add_row(
-            row.protocol,
-            row.masks if row.speed is None else f"{row.masks} {row.speed}",
-            row.clip or "-",
-            row.fuse or "-",
-            *(percent(figure) for figure in figures),
-            f"{row.seconds_per_image:.2f}",
-            "-" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.0f}",
-        )
-    Console().print(table)
+    from fusion.evaluation.table import row_name
+
+    for protocol in dict.fromkeys(row.protocol for row in rows):
+        of_protocol = [row for row in rows if row.protocol == protocol]
+        values = {name for row in of_protocol for name in _FIGURES.values() if getattr(row, name) is not None}
+        shown = {head: name for head, name in _FIGURES.items() if name in values}
+        table = Table(protocol, box=None, padding=(0, 1, 0, 0))
+        for column in (*shown, "s/img", "MB"):
+            table.add_column(column, justify="right")
+        for row in of_protocol:
+            peak = "-" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.0f}"
+            figures = [_figure(row, name) for name in shown.values()]
+            table.add_row(row_name(row), *figures, f"{row.seconds_per_image or 0:.2f}", peak)
+        Console().print(table)
+
+
+def _figure(row: Row, name: str) -> str:
+    from fusion.evaluation.rows import main_name
+
+    bounds = row.intervals.get(name) if name == main_name(row) else None
+    return percent(getattr(row, name)) + (f" ±{50 * (bounds[1] - bounds[0]):.1f}" if bounds is not None else "")

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from emerdiff import Masks
 from fusion.evaluation.datasets import Sample, open_dataset
 from fusion.evaluation.datasets.toy import toy_labels
-from fusion.evaluation.evaluate import Row, Way, evaluate
+from fusion.evaluation.evaluate import Way, evaluate, make_plan
+from fusion.evaluation.rows import Row, rows_of
 from fusion.formats.palette import label_colors
 from fusion.formats.render import draw_overlay
 from fusion.models.sources import coarse_masks, mask_maker
@@ -52,8 +53,8 @@ def score_demo(segmenter: Segmenter, output: Path, scenes: Sequence[Path], seed:
     }
     clips = {segmenter.ovseg.config.dense: segmenter.ovseg}
     data, ways = open_dataset("toy", SEEDS), [Way(source) for source in SOURCES]
-    *_, rows = evaluate(data, ways, makers, clips, segmenter.preset.fusion, seed=seed, model=segmenter.emerdiff)
-    return rows
+    plan = make_plan(data, ways, makers, clips, segmenter.preset.fusion, seed=seed, model=segmenter.emerdiff)
+    return rows_of(plan, list(evaluate(plan)))
 
 
 def write_sheets(segmenter: Segmenter, output: Path, scenes: Sequence[Path]) -> list[Path]:

@@ -1,8 +1,8 @@
-"""Quality tables: a data set with its truth, mask sources, CLIP variants and fusion rules → one row per combination.
+"""The recipe of an evaluation: a data set with its truth, and ways to masks, CLIP variants, fusion rules → scores.
 
-Protocols: `open`: the data set's labels in, mIoU of the labelled maps out, from one
-count of the pixels of all images. `bound`: every mask takes the true region that has most of its pixels;
-mean over images of the mIoU of their regions, which is the quality of the masks alone.
+A row of the table is a combination of these under a protocol. `open`: the data set's labels in, the labelled maps
+compared with the truth. `bound`: every mask takes the true region that has most of its pixels, which is the quality of
+the masks alone. `modified` and `traditional`: masks learn their classes from the truth (`unsupervised`).
 """
 
 from __future__ import annotations
@@ -11,44 +11,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.evaluation.average_precision import match_image
 from fusion.evaluation.datasets import Dataset, Sample
 from fusion.evaluation.measure import Measured, measured
-from fusion.evaluation.metrics import boundary_f, class_counts, majority_regions, mean_iou, pixel_accuracy
+from fusion.evaluation.metrics import UNKNOWN, boundary_f, class_counts, majority_regions, mean_iou, pixel_accuracy
+from fusion.evaluation.panoptic_quality import panoptic_counts
+from fusion.evaluation.predictions import predicted_instances, predicted_panoptic
+from fusion.evaluation.scores import ImageScore, RowScore, ScoreFolder
+from fusion.evaluation.tally import TOLERANCES, tally
+from fusion.evaluation.unsupervised import count_masks
 from fusion.models.sources import coarse_masks, guidance
 from fusion.step.choices import CLIP_ALONE_RULE, MaskSource, Protocol
 from fusion.step.config import FusionConfig
 from fusion.step.pipeline import fuse
 
 if TYPE_CHECKING:
-    from emerdiff import EmerDiff
+    from emerdiff import EmerDiff, Masks
     from fusion.models.sources import MaskMaker
+    from fusion.step.segmentation import Segmentation
     from ovseg import CoarseMap, OpenVocabSegmenter
-
-TOLERANCES = (2, 5)  # px, of the boundary F
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is measured of one combination; None where that has no meaning."""
-
-    protocol: str  # one of Protocol
-    masks: str  # one of MaskSource
-    clip: str | None  # variant of dense CLIP
-    fuse: str | None  # fusion rule
-    speed: str | None  # how much of EmerDiff was computed; None for other masks
-    miou: float | None  # 0..1, over all pixels of all images
-    pixel_accuracy: float  # 0..1, open: over all pixels of all images; bound: mean over images
-    boundary_f2: float  # 0..1, mean over images, at 2 px
-    boundary_f5: float  # 0..1, mean over images, at 5 px
-    bound_miou: float | None  # 0..1, mean over images
-    seconds_per_image: float  # of this row's own steps; the labels are encoded once for all images and not counted
-    peak_memory_mb: float | None  # highest of this row's own steps, see `measure.measured`
 
 
 @dataclass(frozen=True)
@@ -58,98 +44,181 @@ class Way:
     masks: str  # one of MaskSource
     speed: str | None = None  # one of emerdiff's Speed, for masks "emerdiff"
 
+    @property
+    def name(self) -> str:
+        """It in one word or two."""
+        return f"{self.masks} {self.speed}" if self.speed else self.masks
+
 
 @dataclass(frozen=True)
-class _Key:
-    """A combination, and with it a row."""
+class Key:
+    """A combination, and with it a row; None where something takes no part."""
 
-    protocol: str
+    protocol: str  # one of Protocol
     way: Way
-    clip: str | None
-    fuse: str | None
+    clip: str | None  # variant of dense CLIP
+    fuse: str | None  # fusion rule
 
 
-@dataclass(frozen=True)
-class _Score:
-    """One image of one row."""
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is compared, on what, and by which models."""
 
-    counts: NDArray[np.int64]  # (N, 3), see metrics.class_counts
-    boundary: tuple[float, ...]  # one per TOLERANCES
-    seconds: float
-    peak_mb: float | None
+    keys: tuple[Key, ...]
+    dataset: Dataset
+    makers: Mapping[Way, MaskMaker]  # of all ways but "none"
+    clips: Mapping[str, OpenVocabSegmenter]  # by variant
+    text_embeddings: Mapping[str, NDArray[np.float32]]  # by variant: of the labels, encoded once for all images
+    fusion: FusionConfig
+    seed: int
+    model: EmerDiff | None  # for segmenters that refine, where masks keep no affinity
 
 
-def evaluate(
+def make_plan(
     dataset: Dataset,
     ways: Sequence[Way],
     makers: Mapping[Way, MaskMaker],
     clips: Mapping[str, OpenVocabSegmenter],
     fusion: FusionConfig,
     *,
-    protocols: Sequence[str] = Protocol.values(),
+    protocols: Sequence[str] = (Protocol.OPEN.value, Protocol.BOUND.value),
     rules: Sequence[str] = (),
     seed: int = 0,
     model: EmerDiff | None = None,
-) -> Iterator[list[Row]]:
-    """Measure all combinations; after every image, yields the rows of all images so far.
+) -> Plan:
+    """All combinations of these that mean something.
 
     `makers` has what makes the masks of each of the `ways` but "none" (see `mask_maker`), `clips` a
-    segmenter per variant; it may be empty if only the bound of real masks is asked for (`needs_clip`).
-    `rules`, if there are any, take the place of `fusion.fuse`; "none" knows one alone (`for_masks`). What several
-    rows share is run once per image, and its time and memory count in each of them. `model` is for segmenters that
-    refine, where masks keep no affinity.
+    segmenter per variant; it may be empty where none is needed (`needs_clip`).
+    `rules`, if there are any, take the place of `fusion.fuse`; "none" knows one alone (`for_masks`).
+    ValueError if nothing is left to measure.
     """
-    affinity_of = None if model is None else partial(model.affinity, seed=seed)
     keys = _keys(protocols, ways, tuple(clips), tuple(rules) or (fusion.fuse,))
+    if not keys:
+        raise ValueError(f"protocol {', '.join(protocols)} needs masks of their own, expected more than masks none")
     encoded = {
         clip: segmenter.encode_labels(dataset.labels, background=dataset.background)
         for clip, segmenter in clips.items()
     }
-    scores: dict[_Key, list[_Score]] = {key: [] for key in keys}
-    for sample in dataset.samples():
-        masks = {way: measured(partial(make, sample.image, seed)) for way, make in makers.items()}
-        coarse: dict[tuple[str, Way | None], Measured[CoarseMap]] = {}
-        for key in keys:
-            made, costs, named = masks.get(key.way), list[Measured[Any]](), None
-            if key.clip:
-                segmenter, of_image = clips[key.clip], None if made is None else made.value
-                place = key.clip, key.way if segmenter.config.is_guided else None
-                if place not in coarse:
-                    seen = partial(guidance, segmenter.config, sample.image, of_image, affinity_of)
-                    find = partial(_coarse_map, segmenter, sample, dataset, encoded[key.clip], seen)
-                    coarse[place] = measured(find)
-                named = coarse[place].value
-                costs.append(coarse[place])
-            if made is None:
-                assert named is not None  # masks of its own
-                made = measured(partial(coarse_masks, named))
-            costs.append(made)
-            if key.protocol == "open" and named is not None:
-                rule = replace(fusion, fuse=key.fuse or fusion.fuse)
-                fused = measured(partial(fuse, made.value, named, rule))
-                costs.append(fused)
-                score = _score(sample.truth, fused.value.label_map, len(dataset.labels) + 1, costs)
+    return Plan(keys, dataset, makers, clips, encoded, fusion, seed, model)
+
+
+def evaluate(plan: Plan, folder: ScoreFolder | None = None) -> Iterator[ImageScore]:
+    """The score of every image in order; what `folder` keeps of them is not measured again."""
+    for name in plan.dataset.names:
+        score = folder.read(name) if folder is not None else None
+        if score is None:
+            score = measure_image(plan, plan.dataset.load(name))
+            if folder is not None:
+                folder.write(name, score)
+        yield score
+
+
+def measure_image(plan: Plan, sample: Sample) -> ImageScore:
+    """All rows of one image. What several share is run once, and its time and memory count in each of them."""
+    image = _Image(plan, sample)
+    rows, of_ways = [], {}
+    for key in plan.keys:
+        if key.protocol == Protocol.OPEN:
+            rows.append(_open(plan, image, key))
+        elif key.protocol == Protocol.BOUND:
+            rows.append(_bound(image, key))
+        else:
+            made = image.masks(key)
+            rows.append(_score({}, [made]))
+            of_ways[key.way.name] = count_masks(made.value, sample.truth, len(plan.dataset.labels) + 1)
+    return ImageScore(tuple(rows), of_ways)
+
+
+class _Image:
+    """The steps that rows of one image share, each measured when it is first asked for."""
+
+    def __init__(self, plan: Plan, sample: Sample) -> None:
+        self.plan, self.sample = plan, sample
+        self._masks: dict[tuple[Way, str | None], Measured[Masks]] = {}
+        self._coarse: dict[tuple[str, Way | None], Measured[CoarseMap]] = {}
+
+    def masks(self, key: Key) -> Measured[Masks]:
+        """The masks of a row; those of "none" are the regions of its coarse map."""
+        place = (key.way, key.clip if key.way.masks == MaskSource.NONE else None)
+        if place not in self._masks:
+            if key.way.masks == MaskSource.NONE:
+                self._masks[place] = measured(partial(coarse_masks, self.coarse(key).value))
             else:
-                best = majority_regions(made.value.label_map, sample.regions)
-                score = _score(sample.regions, best, max(int(sample.regions.max()), 0) + 1, costs)
-            scores[key].append(score)
-        yield [_row(key, scores[key]) for key in keys]
+                self._masks[place] = measured(partial(self.plan.makers[key.way], self.sample.image, self.plan.seed))
+        return self._masks[place]
+
+    def coarse(self, key: Key) -> Measured[CoarseMap]:
+        """The coarse map of a row that has a CLIP."""
+        assert key.clip is not None
+        segmenter, masks = self.plan.clips[key.clip], None
+        if segmenter.config.is_guided and key.way.masks != MaskSource.NONE:
+            masks = self.masks(key).value
+        place = key.clip, key.way if segmenter.config.is_guided else None
+        if place not in self._coarse:
+            self._coarse[place] = measured(partial(self._find_coarse, key.clip, masks))
+        return self._coarse[place]
+
+    def _find_coarse(self, clip: str, masks: Masks | None) -> CoarseMap:
+        plan, image = self.plan, self.sample.image
+        affinity_of = None if plan.model is None else partial(plan.model.affinity, seed=plan.seed)
+        return plan.clips[clip].segment(
+            image,
+            plan.dataset.labels,
+            background=plan.dataset.background,
+            text_embeddings=plan.text_embeddings[clip],
+            **guidance(plan.clips[clip].config, image, masks, affinity_of),
+        )
 
 
-def _coarse_map(
-    segmenter: OpenVocabSegmenter,
-    sample: Sample,
-    dataset: Dataset,
-    text_embeddings: NDArray[np.float32],
-    seen: Callable[[], dict[str, Any]],
-) -> CoarseMap:
-    labels, background = dataset.labels, dataset.background
-    return segmenter.segment(sample.image, labels, background=background, text_embeddings=text_embeddings, **seen())
+def _open(plan: Plan, image: _Image, key: Key) -> RowScore:
+    """Labels in, labelled map out."""
+    coarse, masks = image.coarse(key), image.masks(key)
+    rule = replace(plan.fusion, fuse=key.fuse or plan.fusion.fuse)
+    fused = measured(partial(fuse, masks.value, coarse.value, rule))
+    sample, predicted = image.sample, fused.value.label_map
+    classes = class_counts(sample.truth, predicted, len(plan.dataset.labels) + 1)
+    score = _score(_borders(sample.truth, predicted), [coarse, masks, fused], classes=classes)
+    return _with_objects(score, plan.dataset, sample, fused.value) if plan.dataset.instances else score
+
+
+def _with_objects(score: RowScore, dataset: Dataset, sample: Sample, found: Segmentation) -> RowScore:
+    """The score with panoptic quality and the matches of objects, by what the exports would hold."""
+    known = (sample.regions != UNKNOWN) & (sample.truth != UNKNOWN)
+    region_labels = np.zeros(max(int(sample.regions.max()), 0) + 1, np.int32)
+    region_labels[sample.regions[known]] = sample.truth[known]
+    regions, labels = predicted_panoptic(found.label_map, dataset.labels)
+    counts = panoptic_counts(sample.regions, region_labels, sample.crowds, regions, labels, len(dataset.labels))
+    things = [index for index, label in enumerate(dataset.labels, start=1) if not label.stuff]
+    matches = match_image(sample.regions, region_labels, sample.crowds, predicted_instances(found), things)
+    return replace(score, tally=replace(score.tally, panoptic=counts), matches=matches)
+
+
+def _bound(image: _Image, key: Key) -> RowScore:
+    """Every mask as the true region that has most of its pixels."""
+    masks, regions = image.masks(key), image.sample.regions
+    best = majority_regions(masks.value.label_map, regions)
+    counts = class_counts(regions, best, max(int(regions.max()), 0) + 1)
+    values = {"bound_miou": float(mean_iou(counts)), "pixel_accuracy": float(pixel_accuracy(counts))}
+    costs: list[Measured[Any]] = [masks] if key.clip is None else [image.coarse(key), masks]
+    return _score({**values, **_borders(regions, best)}, costs)
+
+
+def _borders(truth: NDArray[np.int32], predicted: NDArray[np.int32]) -> dict[str, float]:
+    return {f"boundary_f{tolerance}": boundary_f(truth, predicted, tolerance) for tolerance in TOLERANCES}
+
+
+def _score(
+    values: Mapping[str, float], costs: Sequence[Measured[Any]], classes: NDArray[np.int64] | None = None
+) -> RowScore:
+    peaks = [cost.peak_mb for cost in costs if cost.peak_mb is not None]
+    seconds = sum(cost.seconds for cost in costs)
+    return RowScore(tally({**values, "seconds_per_image": seconds}, classes), peak_mb=max(peaks, default=float("nan")))
 
 
 def needs_clip(protocols: Sequence[str], sources: Sequence[str]) -> bool:
     """Whether a CLIP takes part at all."""
-    return Protocol.OPEN in protocols or MaskSource.NONE in sources
+    return Protocol.OPEN in protocols or (Protocol.BOUND in protocols and MaskSource.NONE in sources)
 
 
 def ways_of(sources: Sequence[str], speeds: Sequence[str]) -> list[Way]:
@@ -158,50 +227,27 @@ def ways_of(sources: Sequence[str], speeds: Sequence[str]) -> list[Way]:
     return [way for source in sources for way in (emerdiff if source == MaskSource.EMERDIFF else [Way(source)])]
 
 
-def _keys(protocols: Sequence[str], ways: Sequence[Way], clips: Sequence[str], rules: Sequence[str]) -> list[_Key]:
-    """The combinations that mean something: real masks have a bound of their own, whatever CLIP says."""
-    keys = []
-    for protocol, way in product(protocols, ways):
-        alone = way.masks == MaskSource.NONE
-        if protocol == "open":
-            named_by = (CLIP_ALONE_RULE.value,) if alone else rules
-            keys += [_Key(protocol, way, clip, rule) for clip, rule in product(clips, named_by)]
-        else:
-            keys += [_Key(protocol, way, clip, None) for clip in (clips if alone else (None,))]
-    return keys
+def _keys(protocols: Sequence[str], ways: Sequence[Way], clips: Sequence[str], rules: Sequence[str]) -> tuple[Key, ...]:
+    """The combinations that mean something: masks of their own are the same whatever CLIP says."""
+    return tuple(key for protocol, way in product(protocols, ways) for key in _KEYS[protocol](way, clips, rules))
 
 
-def _score(
-    truth: NDArray[np.int32], predicted: NDArray[np.int32], num_classes: int, costs: Sequence[Measured[Any]]
-) -> _Score:
-    peaks = [cost.peak_mb for cost in costs if cost.peak_mb is not None]
-    return _Score(
-        counts=class_counts(truth, predicted, num_classes),
-        boundary=tuple(boundary_f(truth, predicted, tolerance) for tolerance in TOLERANCES),
-        seconds=sum(cost.seconds for cost in costs),
-        peak_mb=max(peaks, default=None),
-    )
+def _open_keys(way: Way, clips: Sequence[str], rules: Sequence[str]) -> list[Key]:
+    alone = way.masks == MaskSource.NONE
+    return [Key("open", way, clip, rule) for clip in clips for rule in ((CLIP_ALONE_RULE.value,) if alone else rules)]
 
 
-def _row(key: _Key, scores: Sequence[_Score]) -> Row:
-    if key.protocol == "open":  # classes are the same in all images: one matrix over all pixels
-        total = np.sum([score.counts for score in scores], axis=0)
-        miou, bound, accuracy = float(mean_iou(total)), None, float(pixel_accuracy(total))
-    else:
-        miou, bound = None, fmean(float(mean_iou(score.counts)) for score in scores)
-        accuracy = fmean(float(pixel_accuracy(score.counts)) for score in scores)
-    boundary_f2, boundary_f5 = (fmean(score.boundary[i] for score in scores) for i in range(len(TOLERANCES)))
-    return Row(
-        protocol=key.protocol,
-        masks=key.way.masks,
-        clip=key.clip,
-        fuse=key.fuse,
-        speed=key.way.speed,
-        miou=miou,
-        pixel_accuracy=accuracy,
-        boundary_f2=boundary_f2,
-        boundary_f5=boundary_f5,
-        bound_miou=bound,
-        seconds_per_image=fmean(score.seconds for score in scores),
-        peak_memory_mb=max((score.peak_mb for score in scores if score.peak_mb is not None), default=None),
-    )
+def _bound_keys(way: Way, clips: Sequence[str], rules: Sequence[str]) -> list[Key]:
+    return [Key("bound", way, clip, None) for clip in (clips if way.masks == MaskSource.NONE else (None,))]
+
+
+def _unsupervised_keys(protocol: str, way: Way, clips: Sequence[str], rules: Sequence[str]) -> list[Key]:
+    return [] if way.masks == MaskSource.NONE else [Key(protocol, way, None, None)]
+
+
+_KEYS: dict[str, Callable[[Way, Sequence[str], Sequence[str]], list[Key]]] = {
+    Protocol.OPEN: _open_keys,
+    Protocol.BOUND: _bound_keys,
+    Protocol.MODIFIED: partial(_unsupervised_keys, "modified"),
+    Protocol.TRADITIONAL: partial(_unsupervised_keys, "traditional"),
+}

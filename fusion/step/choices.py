@@ -44,3 +44,5 @@ class Protocol(Choice):
 
     OPEN = "open"  # labels in, mIoU out
     BOUND = "bound"  # the quality of the masks alone
+    MODIFIED = "modified"  # masks take the nearest of the classes' mean features, which the truth gives
+    TRADITIONAL = "traditional"  # masks' features are clustered, and the clusters matched with classes
