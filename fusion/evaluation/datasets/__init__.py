@@ -7,15 +7,37 @@ from dataclasses import replace
 
 import numpy as np
 
+from fusion.evaluation.datasets.ade import ADE20K
 from fusion.evaluation.datasets.base import Dataset, DatasetKind, Sample
+from fusion.evaluation.datasets.cityscapes import CITYSCAPES
+from fusion.evaluation.datasets.coco import COCO_OBJECT, COCO_STUFF, COCO_STUFF27
+from fusion.evaluation.datasets.context import CONTEXT59, CONTEXT60
+from fusion.evaluation.datasets.files import MissingFilesError
+from fusion.evaluation.datasets.folder import FOLDER
+from fusion.evaluation.datasets.panoptic import COCO_PANOPTIC
 from fusion.evaluation.datasets.pictures import PICTURES
 from fusion.evaluation.datasets.toy import TOY
+from fusion.evaluation.datasets.voc import VOC20, VOC21
 from fusion.evaluation.metrics import UNKNOWN
 from ovseg.labels import Label, as_labels
 
 __all__ = ["DATASETS", "Dataset", "DatasetKind", "Sample", "open_dataset"]
 
-DATASETS: dict[str, DatasetKind] = {"toy": TOY, "pictures": PICTURES}
+DATASETS: dict[str, DatasetKind] = {
+    "toy": TOY,
+    "pictures": PICTURES,
+    "voc20": VOC20,
+    "voc21": VOC21,
+    "context59": CONTEXT59,
+    "context60": CONTEXT60,
+    "coco-object": COCO_OBJECT,
+    "coco-stuff": COCO_STUFF,
+    "coco-stuff27": COCO_STUFF27,
+    "ade20k": ADE20K,
+    "cityscapes": CITYSCAPES,
+    "coco-panoptic": COCO_PANOPTIC,
+    "folder": FOLDER,
+}
 
 
 def open_dataset(
@@ -34,7 +56,11 @@ def open_dataset(
     """
     if name not in DATASETS:
         raise ValueError(f"dataset is {name!r}, expected one of {', '.join(DATASETS)}")
-    data = DATASETS[name].open(root, UNKNOWN if background is None else 0)
+    kind = DATASETS[name]
+    try:
+        data = kind.open(root, UNKNOWN if background is None else 0)
+    except MissingFilesError as error:
+        raise FileNotFoundError(f"dataset {name}: {error}; expected as the root:\n{kind.tree}") from None
     if background is not None:
         data = replace(data, background=as_labels(data.labels, background)[len(data.labels) :])
     names = data.names

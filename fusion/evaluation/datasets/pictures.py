@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from fusion.evaluation.datasets.base import Dataset, DatasetKind, Sample
-from fusion.evaluation.datasets.indices import NO_CLASS, sample_of
+from fusion.evaluation.datasets.base import Dataset, DatasetKind
+from fusion.evaluation.datasets.files import MissingFilesError
+from fusion.evaluation.datasets.indices import id_table, indexed
 from fusion.evaluation.metrics import UNKNOWN
 from fusion.runs.search import SUFFIXES
 from ground.paths import user_path
 from ovseg.labels import as_labels
 
 _BLANK = 255  # in the label maps: nobody said what is there
-_NO_LABEL = "background"  # their class of everything that nobody named: it is not looked for
+NO_LABEL = "background"  # their class of everything that nobody named: it is not looked for
 
 
 def sliced(root: str) -> tuple[str, slice]:
@@ -31,11 +29,11 @@ def sliced(root: str) -> tuple[str, slice]:
 
 
 def images_of(folder: Path, maps: list[Path]) -> dict[str, Path]:
-    """The image in `folder` of every label map: that of its name, but for the suffix. ValueError if one is missing."""
+    """The image in `folder` of every label map: that of its name, but for the suffix; MissingFilesError without one."""
     images = {path.stem: path for path in sorted(folder.glob("*")) if path.suffix.lower() in SUFFIXES}
     missing = [path.name for path in maps if path.stem not in images]
     if missing:
-        raise ValueError(f"no images in {folder} for {', '.join(missing[:3])}")
+        raise MissingFilesError(f"no images in {folder} for {', '.join(missing[:3])}")
     return images
 
 
@@ -58,21 +56,16 @@ def _open(root: str, no_label: int) -> Dataset:
     folder = Path(*labels.parts[:last], "images", *labels.parts[last + 1 :])
     maps = sorted(labels.glob("*.png"))
     if not maps:
-        raise ValueError(f"no images in {folder} for a label map in {labels}")
+        raise MissingFilesError(f"no label map NAME.png in {labels}")
     images = images_of(folder, maps)
     lines = (labels / "names.txt").read_text(encoding="utf-8").split("\n")
     names = [line.strip() for line in lines if line.strip()]
-    named = [name for name in names if name != _NO_LABEL]
-    ids = np.full(256, NO_CLASS, np.int32)
-    ids[: len(names)] = [no_label if name == _NO_LABEL else named.index(name) + 1 for name in names]
-    ids[_BLANK] = UNKNOWN
-    return Dataset(
-        as_labels(named), tuple(path.stem for path in maps[which]), partial(_load, images=images, maps=labels, ids=ids)
-    )
-
-
-def _load(name: str, images: dict[str, Path], maps: Path, ids: np.ndarray) -> Sample:
-    return sample_of(name, images[name], maps / f"{name}.png", ids)
+    named = [name for name in names if name != NO_LABEL]
+    if len(names) > _BLANK:
+        raise ValueError(f"{labels / 'names.txt'} has {len(names)} names, expected at most {_BLANK}")
+    ids = {index: no_label if name == NO_LABEL else named.index(name) + 1 for index, name in enumerate(names)}
+    pairs = {path.stem: (images[path.stem], path) for path in maps[which]}
+    return indexed(as_labels(named), pairs, id_table(ids | {_BLANK: UNKNOWN}))
 
 
 PICTURES = DatasetKind(
