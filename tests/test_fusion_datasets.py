@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from test_cli import emerseg
 
 from fusion.evaluation.datasets import DATASETS, open_dataset
 
@@ -39,3 +40,10 @@ def test_every_kind_says_in_a_line_what_it_is_and_what_its_root_holds(name):
     kind = DATASETS[name]
     assert kind.about and "\n" not in kind.about
     assert kind.tree.strip() == kind.tree != ""
+
+
+def test_the_command_line_shows_the_tree_that_is_expected_below_one_line(tmp_path, capsys):
+    assert emerseg("eval", "--dataset", "voc21", "--root", tmp_path) == 2
+    first, *tree = capsys.readouterr().err.rstrip("\n").split("\n")
+    assert first.startswith(f"emerseg: error: dataset voc21: no folder JPEGImages in {tmp_path}; expected as the root:")
+    assert "\n".join(tree) == DATASETS["voc21"].tree

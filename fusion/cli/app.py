@@ -16,6 +16,7 @@ from fusion.cli.evaluate import evaluate
 from fusion.cli.segment import masks, relabel, segment
 from fusion.cli.threads import use_threads, wait_briefly
 from fusion.cli.validate import validate
+from fusion.evaluation.missing import MissingFilesError
 from ground.choices import Dtype
 from ground.files import OutOfSpaceError
 from ground.weights import WeightsMissing
@@ -37,6 +38,9 @@ class _OneLineErrors(TyperGroup):
             code = 130
         except WeightsMissing as error:
             code = _fail(_missing(error))
+        except MissingFilesError as error:
+            code = _fail(error.what)
+            print(error.tree, file=sys.stderr)
         # What the packages raise on bad input, missing files, full disks.
         except (ValueError, OSError) as error:
             code = _fail(str(error), 1 if isinstance(error, OutOfSpaceError) else 2)

@@ -12,13 +12,13 @@ from fusion.evaluation.datasets.base import Dataset, DatasetKind, Sample
 from fusion.evaluation.datasets.cityscapes import CITYSCAPES
 from fusion.evaluation.datasets.coco import COCO_OBJECT, COCO_STUFF, COCO_STUFF27
 from fusion.evaluation.datasets.context import CONTEXT59, CONTEXT60
-from fusion.evaluation.datasets.files import MissingFilesError
 from fusion.evaluation.datasets.folder import FOLDER
 from fusion.evaluation.datasets.panoptic import COCO_PANOPTIC
 from fusion.evaluation.datasets.pictures import PICTURES
 from fusion.evaluation.datasets.toy import TOY
 from fusion.evaluation.datasets.voc import VOC20, VOC21
 from fusion.evaluation.metrics import UNKNOWN
+from fusion.evaluation.missing import MissingFilesError
 from ovseg.labels import Label, as_labels
 
 __all__ = ["DATASETS", "Dataset", "DatasetKind", "Sample", "open_dataset"]
@@ -52,7 +52,8 @@ def open_dataset(
     With a `shuffle_seed` the samples are shuffled before the first are taken, always alike for one seed. `background`
     takes the place of the background labels that the data set brings. What a data set of `pictures` or `folder` calls
     background is unknown if they are None; with any of them, or an empty list, it is 0, none of the labels.
-    ValueError on an unknown name, a bad root or bad labels, and FileNotFoundError where files are missing.
+    ValueError on an unknown name, a bad root or bad labels, and MissingFilesError, a FileNotFoundError, where files
+    are missing.
     """
     if name not in DATASETS:
         raise ValueError(f"dataset is {name!r}, expected one of {', '.join(DATASETS)}")
@@ -60,7 +61,7 @@ def open_dataset(
     try:
         data = kind.open(root, UNKNOWN if background is None else 0)
     except MissingFilesError as error:
-        raise FileNotFoundError(f"dataset {name}: {error}; expected as the root:\n{kind.tree}") from None
+        raise MissingFilesError(f"dataset {name}: {error.what}; expected as the root:", kind.tree) from None
     if background is not None:
         data = replace(data, background=as_labels(data.labels, background)[len(data.labels) :])
     names = data.names

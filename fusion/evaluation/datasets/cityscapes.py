@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.evaluation.datasets.base import Dataset, DatasetKind, Sample
-from fusion.evaluation.datasets.files import MissingFilesError, check_files, folder_of, stems
+from fusion.evaluation.datasets.files import check_files, folder_of, stems
 from fusion.evaluation.datasets.indices import class_regions, id_table, read_png, sized, truth_of
 from fusion.evaluation.datasets.names import labels_of
 from fusion.evaluation.metrics import UNKNOWN
+from fusion.evaluation.missing import MissingFilesError
 from ground.images import read_image
 from ovseg.labels import Label
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from fusion.evaluation.datasets.base import Dataset, DatasetKind
 from fusion.evaluation.datasets.coco_ids import GROUPS, IDS, NUM_THINGS
 from fusion.evaluation.datasets.coco_instances import INSTANCES, from_instances
-from fusion.evaluation.datasets.files import MissingFilesError, folder_of, listed, pairs, root_of, stems
+from fusion.evaluation.datasets.files import folder_of, listed, pairs, root_of, stems
 from fusion.evaluation.datasets.indices import id_table, indexed
 from fusion.evaluation.datasets.names import background_of, labels_of
 from fusion.evaluation.metrics import UNKNOWN
+from fusion.evaluation.missing import MissingFilesError
 from ovseg.labels import Label
 
 IMAGES = ("images/val2017", "val2017")  # where images may be

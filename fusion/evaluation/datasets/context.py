@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.evaluation.datasets.base import Dataset, DatasetKind
-from fusion.evaluation.datasets.files import MissingFilesError, folder_of, listed, pairs, root_of
+from fusion.evaluation.datasets.files import folder_of, listed, pairs, root_of
 from fusion.evaluation.datasets.indices import id_table, indexed, read_png
 from fusion.evaluation.datasets.names import background_of, labels_of
 from fusion.evaluation.metrics import UNKNOWN
+from fusion.evaluation.missing import MissingFilesError
 
 # Ids of the 59 classes among the 459, in the order of their names, which is that of the indices 1 to 59 in PNGs.
 _IDS = (

@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fusion.evaluation.missing import MissingFilesError
 from ground.paths import user_path
 
 _SHOWN = 3  # missing files that a message names
-
-
-class MissingFilesError(FileNotFoundError):
-    """Files of a data set are not where they should be; `open_dataset` adds the tree that it expects."""
 
 
 def folder_of(root: str | Path, *choices: str) -> Path:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from fusion.evaluation.datasets.base import Dataset, DatasetKind, Sample
-from fusion.evaluation.datasets.files import MissingFilesError, folder_of, root_of
+from fusion.evaluation.datasets.files import folder_of, root_of
 from fusion.evaluation.datasets.indices import class_regions, id_table, read_png, sized, truth_of
 from fusion.evaluation.datasets.pictures import NO_LABEL, images_of, sliced
 from fusion.evaluation.metrics import UNKNOWN
+from fusion.evaluation.missing import MissingFilesError
 from ground.images import read_image
 from ovseg.labels import as_labels, read_labels
 

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from fusion.evaluation.datasets.base import Dataset, DatasetKind
-from fusion.evaluation.datasets.files import MissingFilesError
 from fusion.evaluation.datasets.indices import id_table, indexed
 from fusion.evaluation.metrics import UNKNOWN
+from fusion.evaluation.missing import MissingFilesError
 from fusion.runs.search import SUFFIXES
 from ground.paths import user_path
 from ovseg.labels import as_labels
