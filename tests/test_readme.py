@@ -42,7 +42,8 @@ def annotations():
 
 
 def test_links_lead_to_files():
-    for document in ("README.md", "CONTRIBUTING.md", "docs/results.md", "emerdiff/weights/mini/README.md"):
+    documents = [path.relative_to(ROOT) for path in (ROOT / "docs").rglob("*.md")]
+    for document in ("README.md", "CONTRIBUTING.md", "emerdiff/weights/mini/README.md", *documents):
         text = (ROOT / document).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#:]+)\)", text):
             assert ((ROOT / document).parent / target).exists(), f"{document}: {target}"
