@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from test_cli import emerseg
@@ -33,6 +35,13 @@ def test_shuffling_comes_before_the_limit_and_is_alike_for_a_seed():
 def test_an_unknown_name_is_answered_with_the_known_ones():
     with pytest.raises(ValueError, match="dataset is 'moon', expected one of toy, pictures"):
         open_dataset("moon", "x")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_page_about_data_sets_shows_each_with_its_tree(name):
+    page = (Path(__file__).parent.parent / "docs/datasets.md").read_text(encoding="utf-8")
+    assert f"| `{name}` |" in page
+    assert name in ("toy", "coco-stuff27") or f"```\n{DATASETS[name].tree}\n```" in page
 
 
 @pytest.mark.parametrize("name", DATASETS)
