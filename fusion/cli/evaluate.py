@@ -19,8 +19,9 @@ from ovseg.choices import DenseVariant
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fusion.evaluation.evaluate import Plan
     from fusion.evaluation.rows import Row
-    from fusion.evaluation.scores import ImageScore
+    from fusion.evaluation.scores import ImageScore, ScoreFolder
     from fusion.evaluation.tally import Tally
 
 # The names of fusion.evaluation.datasets, which is too heavy for --help; a test compares them.
@@ -126,15 +127,16 @@ def evaluate(
 
     set_up_output(verbose=verbose)
     use_threads(threads)
+    from contextlib import nullcontext
+
     from fusion.cli.labels import labels_of
     from fusion.evaluation.datasets import open_dataset
-    from fusion.evaluation.evaluate import evaluate as measure
     from fusion.evaluation.prepare import Comparison, described, hash_of, prepare
-    from fusion.evaluation.rows import rows_of, running
+    from fusion.evaluation.rows import rows_of
     from fusion.evaluation.scores import ScoreFolder
     from fusion.evaluation.table import table_of, write_table
-    from fusion.evaluation.tally import total
     from fusion.models.presets import load_preset
+    from fusion.runs.batch import locked
     from ground.files import write_json
 
     settings = load_preset(
@@ -154,9 +156,26 @@ def evaluate(
         dtype=dtype,
     )
     plan = prepare(data, settings, wanted)
-    kept = None
-    if output is not None:
-        kept = ScoreFolder.open(output, {"dataset": dataset, "root": root, **described(plan, settings, wanted)})
+    with nullcontext() if output is None else locked(output):
+        kept = None
+        if output is not None:
+            about = {"dataset": dataset, "root": root, **described(plan, settings, wanted)}
+            kept = ScoreFolder.open(output, about)
+        rows = rows_of(plan, _scores(plan, kept, quiet=quiet))
+        table = table_of(rows, dataset, root, data, hash_of(settings, wanted))
+        if output is not None:
+            write_table(output, table, rows)
+    if json is not None:
+        write_json(json, table)
+    _print_table(rows)
+
+
+def _scores(plan: Plan, kept: ScoreFolder | None, *, quiet: bool) -> list[ImageScore]:
+    """The scores of all images; shows, after each, what they have come to so far."""
+    from fusion.evaluation.evaluate import evaluate as measure
+    from fusion.evaluation.rows import running
+    from fusion.evaluation.tally import total
+
     scores: list[ImageScore] = []
     sums: list[Tally] = []
     for number, score in enumerate(measure(plan, kept), start=1):
@@ -164,14 +183,9 @@ def evaluate(
         new = [row.tally for row in score.rows]
         sums = [total(pair) for pair in zip(sums, new, strict=True)] if sums else new
         if not quiet:
-            print(f"[{number}/{data.count}] {_short(running(plan.keys, sums))}", file=sys.stderr, flush=True)
-    rows = rows_of(plan, scores)
-    _print_table(rows)
-    table = table_of(rows, dataset, root, data, hash_of(settings, wanted))
-    if json is not None:
-        write_json(json, table)
-    if output is not None:
-        write_table(output, table, rows)
+            so_far = _short(running(plan.keys, sums))
+            print(f"[{number}/{plan.dataset.count}] {so_far}", file=sys.stderr, flush=True)
+    return scores
 
 
 def _short(rows: Sequence[Row]) -> str:
@@ -203,7 +217,7 @@ def _print_table(rows: Sequence[Row]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fusion.evaluation.table import row_name
+    from fusion.evaluation.table import row_names
 
     for protocol in dict.fromkeys(row.protocol for row in rows):
         of_protocol = [row for row in rows if row.protocol == protocol]
@@ -212,10 +226,10 @@ def _print_table(rows: Sequence[Row]) -> None:
         table = Table(protocol, box=None, padding=(0, 1, 0, 0))
         for column in (*shown, "s/img", "MB"):
             table.add_column(column, justify="right")
-        for row in of_protocol:
+        for row, name in zip(of_protocol, row_names(of_protocol), strict=True):
             peak = "-" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.0f}"
-            figures = [_figure(row, name) for name in shown.values()]
-            table.add_row(row_name(row), *figures, f"{row.seconds_per_image or 0:.2f}", peak)
+            figures = [_figure(row, figure) for figure in shown.values()]
+            table.add_row(name, *figures, f"{row.seconds_per_image or 0:.2f}", peak)
         Console().print(table)
 
 

@@ -64,14 +64,16 @@ def markdown(rows: Sequence[Row]) -> str:
 def _markdown(protocol: str, rows: Sequence[Row]) -> str:
     columns = {head: name for head, name in _COLUMNS.items() if any(getattr(row, name) is not None for row in rows)}
     lines = [["masks", *columns, "to the row above"], ["---", *["---:"] * (len(columns) + 1)]]
-    for row in rows:
-        lines.append([row_name(row), *(_cell(row, name) for name in columns.values()), _difference(row)])
+    for row, name in zip(rows, row_names(rows), strict=True):
+        lines.append([name, *(_cell(row, figure) for figure in columns.values()), _difference(row)])
     return f"Protocol `{protocol}`:\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def row_name(row: Row) -> str:
-    """What tells a row from others of its protocol."""
-    return " ".join(part for part in (row.masks, row.speed, row.clip, row.fuse) if part)
+def row_names(rows: Sequence[Row]) -> list[str]:
+    """What tells the rows of one protocol apart: their masks, and CLIP and rule where there are several."""
+    told = [name for name in ("clip", "fuse") if len({getattr(row, name) for row in rows} - {None}) > 1]
+    parts = ((row.masks, row.speed, *(getattr(row, name) for name in told)) for row in rows)
+    return [" ".join(part for part in of_row if part) for of_row in parts]
 
 
 def _cell(row: Row, name: str) -> str:
@@ -103,10 +105,10 @@ def bar_plot(rows: Sequence[Row]) -> bytes:
     for protocol, axes in zip(protocols, panels, strict=True):
         shown = [row for row in rows if row.protocol == protocol]
         values = [100 * (main_figure(row) or 0) for row in shown]
-        axes.barh([row_name(row) for row in shown], values, color="tab:blue", alpha=0.7)
+        axes.barh(range(len(shown)), values, tick_label=row_names(shown), color="tab:blue", alpha=0.7)
         for place, (row, value) in enumerate(zip(shown, values, strict=True)):
-            low, high = row.intervals.get(main_name(row), (value / 100, value / 100))
-            axes.errorbar(value, place, xerr=[[value - 100 * low], [100 * high - value]], color="black", capsize=3)
+            bounds = [100 * bound for bound in row.intervals.get(main_name(row), ())]
+            axes.plot(bounds, [place] * len(bounds), color="black", marker="|")
             axes.annotate(f"{value:.1f}", (1, place), xytext=(4, 0), textcoords="offset points", va="center")
         axes.invert_yaxis()
         axes.set(title=f"{protocol}: {_TITLES[main_name(shown[0])]}", xlim=(0, 100))
