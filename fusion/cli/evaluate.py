@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from fusion.evaluation.tally import Tally
 
 # The names of fusion.evaluation.datasets, which is too heavy for --help; a test compares them.
-DATASETS = ("toy", "pictures")
+DATASETS = (
+    *("toy", "pictures", "folder", "voc20", "voc21", "context59", "context60", "ade20k", "cityscapes"),
+    *("coco-object", "coco-stuff", "coco-stuff27", "coco-panoptic"),
+)
 
 
 def evaluate(
@@ -34,9 +37,9 @@ def evaluate(
         str,
         typer.Option(
             "--root",
-            help="Where it is. toy: a range of seeds FIRST:END. pictures: "
+            help="Where it is. toy: a range of seeds FIRST:END. folder: DIR with images, labels, names.txt. pictures: "
             "DIR/labels with names.txt and label maps, the images in DIR/images; every tenth: DIR/labels:0::10. "
-            "Others: as they are distributed; one that lacks files shows the tree.",
+            "Others: the folder that is downloaded; where files are missing, a message shows the tree.",
         ),
     ],
     preset: Annotated[
