@@ -31,7 +31,7 @@ _RESTARTS = 3
 class MaskCounts:
     """The masks of one image, and what is true in them."""
 
-    features: NDArray[np.float32]  # (K, C)
+    features: NDArray[np.float16]  # (K, C) of length 1: those of all images are held at once
     counts: NDArray[np.int64]  # (K, N) px of every class, from 0; unknown ones are left out
 
 
@@ -39,7 +39,7 @@ def count_masks(masks: Masks, truth: NDArray[np.int32], num_classes: int) -> Mas
     """The masks with the classes of their pixels; `truth` (H, W) in 0 … N-1, or UNKNOWN."""
     known = truth != UNKNOWN
     counts = contingency(masks.label_map[known], truth[known], (masks.num_masks, num_classes))
-    return MaskCounts(masks.features, counts)
+    return MaskCounts(_unit(masks.features.astype(np.float64)).astype(np.float16), counts)
 
 
 def modified(images: Sequence[MaskCounts], seed: int = 0) -> list[NDArray[np.int64]]:
