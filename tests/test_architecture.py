@@ -35,7 +35,9 @@ ONLY_IN = {
     "transformers": {"emerdiff/backbone.py"},
     "open_clip": {"ovseg/backbone.py"},
     "toyworld": {"fusion/evaluation/datasets/toy.py"},
-    "typer": {f"fusion/cli/{file}.py" for file in ("app", "options", "segment", "validate", "evaluate", "demo")},
+    "typer": {
+        f"fusion/cli/{file}.py" for file in ("app", "options", "segment", "validate", "merge", "evaluate", "demo")
+    },
 }
 PACKAGES = sorted({room.split("/")[0] for room in MAY_IMPORT})
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))

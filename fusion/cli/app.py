@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from fusion.cli import options
 from fusion.cli.console import printable, safe_streams
 from fusion.cli.evaluate import evaluate
+from fusion.cli.merge import merge
 from fusion.cli.segment import masks, relabel, segment
 from fusion.cli.threads import use_threads, wait_briefly
 from fusion.cli.validate import validate
@@ -77,6 +78,7 @@ app.command()(segment)
 app.command()(masks)
 app.command()(relabel)
 app.command()(validate)
+app.command()(merge)
 app.command("eval")(evaluate)
 
 
