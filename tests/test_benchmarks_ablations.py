@@ -168,7 +168,7 @@ def test_intervals_are_of_differences_image_by_image():
     lines = report.table([point(base, 0, True), point(Value("other"), 0.02, False)]).splitlines()
     assert lines[2].startswith("| **base** (base) | 0.450 (")
     assert lines[3].endswith("+0.020 (+0.020 to +0.020) | +0.020 (+0.020 to +0.020) |")
-    assert report.interval(np.array([0.0] * 50 + [1.0] * 50)) == pytest.approx((0.4, 0.6), abs=0.02)
+    assert report.mean_interval(np.array([0.0] * 50 + [1.0] * 50)) == pytest.approx((0.4, 0.6), abs=0.02)
 
 
 def test_the_page_has_a_plot_a_table_and_the_sentence(model, tmp_path):

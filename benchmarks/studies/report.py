@@ -17,9 +17,9 @@ from benchmarks.studies.measure import WITHIN, setting_hash
 from benchmarks.studies.records import Record
 from benchmarks.studies.table import BASE, Study, Value
 from emerdiff.config import EmerDiffConfig
+from fusion.evaluation.figures import DRAWS, interval, resamples
 
 METRICS = {"bound": "bound mIoU", "boundary_f2": f"boundary F, {WITHIN} px"}
-_DRAWS = 10_000
 _COLOURS = 32  # of a plot: a small file
 _HEAD = ("bound", "F", "naive bound", "naive F", "bound − base", "F − base")
 
@@ -33,11 +33,11 @@ class Point:
     scores: Mapping[str, NDArray[np.float64]]  # (n,), by the names of `Record`
 
 
-def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % of the means of `values` (n,), drawn anew with replacement (percentile bootstrap, seed 0)."""
-    draws = np.random.default_rng(0).integers(0, len(values), (_DRAWS, len(values)))
-    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
+def mean_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Between which 95 % of the means of bootstrap samples of `values` (n,) lie."""
+    found = interval(resamples(len(values), DRAWS) @ values / len(values))
+    assert found is not None
+    return found
 
 
 def points(study: Study, base: EmerDiffConfig, records: Sequence[Record]) -> list[Point]:
@@ -85,7 +85,7 @@ def table(curve: Sequence[Point]) -> str:
 
 
 def _with_interval(values: NDArray[np.float64], sign: str = "") -> str:
-    low, high = interval(values)
+    low, high = mean_interval(values)
     return f"{values.mean():{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
@@ -99,7 +99,7 @@ def plot(study: Study, curve: Sequence[Point], path: Path) -> None:
     for axes, (metric, name) in zip(figure.subplots(1, 2), METRICS.items(), strict=True):
         means = np.array([point.scores[metric].mean() for point in curve])
         naive = [point.scores[f"naive_{metric}"].mean() for point in curve]
-        changes = np.array([interval(point.scores[metric] - base.scores[metric]) for point in curve])
+        changes = np.array([mean_interval(point.scores[metric] - base.scores[metric]) for point in curve])
         low, high = (base.scores[metric].mean() + changes).T
         axes.fill_between(places, low, high, alpha=0.2)
         axes.plot(places, means, "o-", label="difference maps")
@@ -166,7 +166,7 @@ def _how(base: EmerDiffConfig, command: str, commits: Sequence[str]) -> str:
             f"Base: {', '.join(f'{field} {value}' for field, value in settings.items())}; features of "
             f"`{base.feature_layer}`, modulation at `{base.modulation_layer}`.",
             "Bound is the mIoU of masks that take their majority region, F that of their borders at "
-            f"{WITHIN} px, of each image; naive are the same clusters, upsampled. In brackets 95 % of {_DRAWS:,} "
+            f"{WITHIN} px, of each image; naive are the same clusters, upsampled. In brackets 95 % of {DRAWS:,} "
             "bootstrap means over images; differences to the base are taken image by image, and so are the bands.",
             f"Measured at commit {', '.join(commits)} by\n\n```\n{command}\n```",
         ]

@@ -88,9 +88,10 @@ _MODULATION_LAYERS = [
     ("up_blocks.1", 1, 2),
     ("up_blocks.1", 2, 2),
     ("up_blocks.1", 3, 2),
-    ("up_blocks.1", 3, 1),
     ("up_blocks.2", 1, 2),
 ]
+
+_FINEST = {"modulation_layer": layer("up_blocks.2", 1, 2)}
 
 # The most telling first: a run may end early.
 STUDIES = (
@@ -100,9 +101,7 @@ STUDIES = (
         _over("timestep_modulate", (101, 201, 301, 401, 501, 701, 901)),
         "best at 281 to 481, of 1000",
     ),
-    Study(
-        "strength", "λ: how strong it is", _over("strength", (2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)), "best near 10"
-    ),
+    Study("strength", "λ: how strong it is", _over("strength", (5.0, 10.0, 20.0, 40.0, 80.0, 160.0)), "best near 10"),
     Study(
         "modulation-layer",
         "Which layer is modulated",
@@ -115,6 +114,20 @@ STUDIES = (
         (Value("injected", {"inject_attention": True}), Value("its own", {"inject_attention": False})),
         "injection keeps thin structures",
     ),
+    Study(
+        "finest",
+        "Modulated at the finest layer, with other settings",
+        (
+            Value("base"),
+            Value("finest", _FINEST),
+            Value("finest, λ 20", {**_FINEST, "strength": 20.0}),
+            Value("finest, λ 80", {**_FINEST, "strength": 80.0}),
+            Value("finest, own attention", {**_FINEST, "inject_attention": False}),
+            Value("finest, t_m 701", {**_FINEST, "timestep_modulate": 701}),
+            Value("finest, t_m 701, own", {**_FINEST, "timestep_modulate": 701, "inject_attention": False}),
+        ),
+        "modulates at 16×16 alone",
+    ),
     Study("clusters", "K: how many masks", _over("clusters", (10, 20, 30, 40)), "10 to 40 hardly differ"),
     Study(
         "modulate",
@@ -125,7 +138,7 @@ STUDIES = (
     Study(
         "timestep-feature",
         "t_f: where features are read",
-        _over("timestep_feature", (1, 101, 281, 501, 701)),
+        _over("timestep_feature", (1, 101, 281, 701)),
         "the larger, the worse; 1 is best",
     ),
     Study(
