@@ -76,7 +76,7 @@ def evaluate(
         typer.Option(
             "--fuse",
             callback=options.several_of(FuseRule),
-            help="Comma-separated: overlap, embedding. Default: the preset's.",
+            help="Comma-separated: overlap, embedding, auto. Default: the preset's.",
         ),
     ] = None,
     protocol: Annotated[

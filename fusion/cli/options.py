@@ -83,7 +83,9 @@ Clip = Annotated[
     DenseVariant | None,
     typer.Option("--clip", help="Variant of dense CLIP. All but maskclip need a ViT of open_clip."),
 ]
-Fuse = Annotated[FuseRule | None, typer.Option("--fuse", help="How masks get labels.")]
+Fuse = Annotated[
+    FuseRule | None, typer.Option("--fuse", help="How masks get labels; auto divides those whose vote is not clear.")
+]
 MinScore = Annotated[
     float | None, typer.Option("--min-score", min=0, max=1, help="Masks of a lower mean score become other.")
 ]

@@ -8,8 +8,9 @@ from ground.choices import Choice
 class FuseRule(Choice):
     """How a mask gets its label; the functions are in pipeline.py."""
 
-    OVERLAP = "overlap"
-    EMBEDDING = "embedding"
+    OVERLAP = "overlap"  # most of its pixels: the user's
+    EMBEDDING = "embedding"  # nearest to its mean embedding: the paper's
+    AUTO = "auto"  # overlap where that is clear; else its pixels decide, each by its own scores and the mask's vote
 
 
 # CLIP alone keeps its own labels.

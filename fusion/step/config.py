@@ -17,11 +17,14 @@ class FusionConfig:
 
     # One of FuseRule.
     fuse: Annotated[str, one_of(FuseRule)] = "overlap"
+    # For `auto`: a mask whose winner leads the runner-up by a lower share of its pixels is left to its pixels.
+    clear_margin: Annotated[float, number(0, 1)] = 0.6
     # Whether every connected part of a mask votes by itself, as a mask of its own.
     split: Annotated[bool, yes_no()] = False
     # A mask whose label has a lower mean score in it abstains to "other".
     min_score: Annotated[float, number(0, 1)] = 0.0
-    # A mask whose winner leads the runner-up by a lower share of its pixels abstains to "other".
+    # A mask whose winner leads the runner-up by a lower share of its pixels abstains to "other", and so does a piece of
+    # it (see `auto`) whose label does not lead.
     min_margin: Annotated[float, number(0, 1)] = 0.0
     # px; smaller components of the label map are absorbed by the label that surrounds them most.
     min_area: Annotated[int, whole(0, "px")] = 0

@@ -40,3 +40,9 @@ def rank_labels(counts: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArr
     """
     # The last key sorts first; a stable sort keeps the lower index first.
     return np.lexsort((-scores, -counts), axis=-1)
+
+
+def vote_margins(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(K,) by what share of its pixels each mask's first label leads the second; `counts` (K, L). 0 without a pixel."""
+    best = np.sort(np.pad(counts, ((0, 0), (1, 0))), axis=1)
+    return (best[:, -1] - best[:, -2]) / np.maximum(counts.sum(axis=1), 1)

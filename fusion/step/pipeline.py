@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.formats.schema import DIGITS
+from fusion.step.auto import Pieces, left_to_pixels
+from fusion.step.choices import FuseRule
 from fusion.step.components import absorb_small, connected_parts
 from fusion.step.config import FusionConfig
 from fusion.step.embedding import mask_similarities
-from fusion.step.overlap import mean_scores, rank_labels
+from fusion.step.overlap import mean_scores, rank_labels, vote_margins
 from fusion.step.segmentation import Segment, Segmentation
 from ground.label_maps import contingency
 
@@ -29,10 +31,12 @@ def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG)
 
     By `config.fuse` a mask takes the label that covers most of its pixels (`overlap`: ties to the higher mean
     score, then the lower index), or the one whose text embedding is nearest to its mean dense embedding
-    (`embedding`). The evidence is the same for both rules: shares are shares of pixels, so that with
-    `embedding` a margin below 0 says that the pixels disagree. Masks won by a background label, and masks
-    below `config.min_score` or `config.min_margin`, become 0 = "other"; then components smaller than
-    `config.min_area` are absorbed by the label around them.
+    (`embedding`). With `auto` a mask takes the first of these if that leads by `config.clear_margin`; else each of its
+    pixels takes the label with the highest product of its own score and the label's share of the mask, and the mask
+    has a segment for each of these labels. The evidence is the same for all rules: shares are shares of the mask's
+    pixels in the coarse map, so that a margin below 0 says that more of them have another label. Segments of a
+    background label, and segments below `config.min_score` or `config.min_margin`, become 0 = "other"; then components
+    smaller than `config.min_area` are absorbed by the label around them.
 
     With `config.split` the connected parts of masks take their place, numbered in reading order, after parts of fewer
     than `config.min_area` pixels have gone to the masks around them.
@@ -52,27 +56,28 @@ def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG)
         masks = connected_parts(masks, config.min_area)
     labels = tuple(label for label in coarse.labels if label not in coarse.background)
     counts = contingency(masks.label_map, coarse.label_map, (masks.num_masks, len(coarse.labels)))  # K x L
-    nearest = _nearest_labels(masks, coarse) if config.fuse == "embedding" else None
+    nearest = _nearest_labels(masks, coarse) if config.fuse == FuseRule.EMBEDDING else None
     wanted = counts > 0  # K x L: a label that no pixel of a mask has is no runner-up of it
     if nearest is not None:
         wanted[np.arange(masks.num_masks), nearest] = True
     scores = mean_scores(masks.label_map, coarse.score_tiles(), counts.sum(axis=1), wanted).round(DIGITS)  # K x L
     ranking = rank_labels(counts, scores)  # K x L
     winners = ranking[:, 0] if nearest is None else nearest
-    segments = tuple(
-        _segment(mask, int(winners[mask]), ranking[mask], counts[mask], scores[mask], coarse, config)
-        for mask in range(masks.num_masks)
+    pieces = _pieces(masks, coarse, counts, winners, config)
+    segments = {
+        piece: _segment(mask, label, ranking[mask], counts[mask], scores[mask], coarse, config)
+        for piece, (mask, label) in enumerate(zip(pieces.masks.tolist(), pieces.labels.tolist(), strict=True))
         if counts[mask].any()
-    )
+    }
     ids = {label: index for index, label in enumerate(labels, start=1)}
-    mask_to_id = np.zeros(masks.num_masks, np.int32)
-    for segment in segments:
-        mask_to_id[segment.mask_id] = ids[segment.label] if segment.label is not None else 0
-    label_map = absorb_small(mask_to_id[masks.label_map], config.min_area)
+    piece_to_id = np.zeros(len(pieces.masks), np.int32)
+    for piece, segment in segments.items():
+        piece_to_id[piece] = ids[segment.label] if segment.label is not None else 0
+    label_map = absorb_small(piece_to_id[pieces.piece_map], config.min_area)
     return Segmentation(
         label_map=label_map,
         labels=labels,
-        segments=segments,
+        segments=tuple(segments.values()),
         score_map=_score_map(label_map, coarse, ids),
         mask_map=masks.label_map,
         absent=tuple(label for label in labels if label in coarse.absent),
@@ -87,6 +92,16 @@ def _nearest_labels(masks: Masks, coarse: CoarseMap) -> NDArray[np.intp]:
     return np.argmax(similarities.round(_SIMILARITY_DIGITS), axis=1)
 
 
+def _pieces(
+    masks: Masks, coarse: CoarseMap, counts: NDArray[np.int64], winners: NDArray[np.intp], config: FusionConfig
+) -> Pieces:
+    """What takes one label each: every mask, but for those that `auto` leaves to their pixels."""
+    if config.fuse != FuseRule.AUTO:
+        return Pieces(masks.label_map, np.arange(masks.num_masks), winners)
+    unclear = vote_margins(counts).round(DIGITS) < config.clear_margin
+    return left_to_pixels(masks.label_map, coarse.score_tiles(), counts, winners, unclear, config.min_area)
+
+
 def _segment(
     mask: int,
     winner: int,
@@ -96,7 +111,7 @@ def _segment(
     coarse: CoarseMap,
     config: FusionConfig,
 ) -> Segment:
-    """One mask's label and evidence; `ranking`, `counts` and `scores` are its rows (L,)."""
+    """What a mask, or a piece of it, becomes, and on what evidence; `ranking`, `counts`, `scores` are its rows (L,)."""
     area = int(counts.sum())
     follower = next((int(label) for label in ranking if label != winner and counts[label]), None)
     share = round(float(counts[winner] / area), DIGITS)

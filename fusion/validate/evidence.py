@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from emerdiff import Masks
 from fusion.formats.schema import INSTANCES
+from fusion.step.choices import FuseRule
 from fusion.step.components import connected_parts
 from fusion.step.config import FusionConfig
 from fusion.validate.faults import Fault, Json
@@ -46,7 +47,7 @@ def evidence_faults(
     inside: dict[int, set[int]] = {}
     for owner, mask in _pairs(owners, voters.label_map).tolist():
         inside.setdefault(owner, set()).add(mask)
-    told: dict[int, tuple[int, Any]] = {}
+    told: dict[tuple[int, int], tuple[int, Any]] = {}
     for index, annotation in enumerate(image.annotations, start=1):
         where, evidence = f"annotation {annotation['id']}", annotation["evidence"]
         named, present = set(evidence["mask_ids"]), inside.get(index, set())
@@ -58,10 +59,11 @@ def evidence_faults(
             if crumb >= max(fusion.min_area, 1):
                 yield Fault(INSTANCES, f"{where}: mask_ids lack {mask}, which has {crumb} connected px in it")
         if len(named) == 1:
-            # Regions of one mask have its evidence.
+            # Regions of one mask have its evidence, for the label that they have; `auto` alone gives a mask several.
             (mask,) = named
             values = [evidence[key] for key in ("share", "margin", "runner_up")]
-            other, expected = told.setdefault(mask, (annotation["id"], values))
+            label = annotation["category_id"] if fusion.fuse == FuseRule.AUTO else 0
+            other, expected = told.setdefault((mask, label), (annotation["id"], values))
             if values != expected:
                 what = f"share, margin and runner_up are {values}, expected {expected}"
                 yield Fault(INSTANCES, f"{where}: {what} as annotation {other} has, which is of the same mask")
