@@ -41,7 +41,7 @@ def absorb_small(label_map: NDArray[np.int32], min_area: int) -> NDArray[np.int3
     if min(areas) >= min_area:
         return label_map
     labels = component_labels.tolist()
-    borders = _border_lengths(components)
+    borders = border_lengths(components)
     absorbed_by = list(range(len(areas)))
     queue = [(area, component) for component, area in enumerate(areas) if area < min_area]
     heapq.heapify(queue)
@@ -65,7 +65,7 @@ def absorb_small(label_map: NDArray[np.int32], min_area: int) -> NDArray[np.int3
     return final[components]
 
 
-def _border_lengths(components: NDArray[np.int32]) -> list[dict[int, int]]:
+def border_lengths(components: NDArray[np.int32]) -> list[dict[int, int]]:
     """Per component: its side neighbours and how many pixel sides it shares with each."""
     sides = [(components[:, :-1], components[:, 1:]), (components[:-1], components[1:])]
     pairs = np.concatenate([np.stack([a[a != b], b[a != b]], axis=1) for a, b in sides])
