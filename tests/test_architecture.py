@@ -36,7 +36,8 @@ ONLY_IN = {
     "open_clip": {"ovseg/backbone.py"},
     "toyworld": {"fusion/evaluation/datasets/toy.py"},
     "typer": {
-        f"fusion/cli/{file}.py" for file in ("app", "options", "segment", "validate", "merge", "evaluate", "demo")
+        f"fusion/cli/{file}.py"
+        for file in ("app", "options", "segment", "validate", "convert", "merge", "evaluate", "demo")
     },
 }
 PACKAGES = sorted({room.split("/")[0] for room in MAY_IMPORT})

@@ -52,7 +52,7 @@ def test_help_imports_nothing_heavy(arguments):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["segmnt"], "no command 'segmnt', expected one of segment, masks, relabel, validate, merge, eval"),
+        (["segmnt"], "no command 'segmnt', expected one of segment, masks, relabel, validate, convert, merge, eval"),
         (["segment"], "Missing argument"),
         (["segment", "PHOTO", "--output", "OUT"], "--labels"),
         (["segment", "PHOTO", "--labels", "cat"], "--output"),

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from fusion.cli import options
 from fusion.cli.console import printable, safe_streams
+from fusion.cli.convert import convert
 from fusion.cli.evaluate import evaluate
 from fusion.cli.merge import merge
 from fusion.cli.segment import masks, relabel, segment
@@ -78,6 +79,7 @@ app.command()(segment)
 app.command()(masks)
 app.command()(relabel)
 app.command()(validate)
+app.command()(convert)
 app.command()(merge)
 app.command("eval")(evaluate)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from emerdiff.speed import Speed
+from fusion.runs.choices import Export
 from fusion.step.choices import FuseRule, MaskSource, SegmentationStyle
 from ground import choices
 from ground.checks import MAX_SEED
@@ -102,6 +103,15 @@ Segmentation = Annotated[
         "--segmentation",
         help="How instances.json says where a segment is: rle, the default; polygon, along the sides of pixels, for "
         "pycocotools and canvases; polygon-centers, for OpenCV, supervision, YOLO.",
+    ),
+]
+Exports = Annotated[
+    str | None,
+    typer.Option(
+        "--export",
+        callback=several_of(Export),
+        help="Further formats, comma-separated: yolo (yolo/data.yaml), labelstudio, parquet, polygon, polygon-centers. "
+        "Later runs in the folder keep them.",
     ),
 ]
 MaxMegapixels = Annotated[

@@ -28,6 +28,7 @@ def segment(
     min_margin: options.MinMargin = None,
     min_area: options.MinArea = None,
     segmentation: options.Segmentation = None,
+    export: options.Exports = None,
     max_megapixels: options.MaxMegapixels = None,
     bits: options.Bits = None,
     device: options.Device = "auto",
@@ -73,6 +74,7 @@ def segment(
         seed=seed,
         device=device,
         dtype=dtype,
+        exports=options.split_list(export),
         **options.given(segmentation=segmentation, max_megapixels=max_megapixels, bits=bits),
     )
     note_kinds(spec.labels)
@@ -135,6 +137,7 @@ def relabel(
     min_margin: options.MinMargin = None,
     min_area: options.MinArea = None,
     segmentation: options.Segmentation = None,
+    export: options.Exports = None,
     max_megapixels: options.MaxMegapixels = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -162,6 +165,7 @@ def relabel(
             overrides, clip=clip, fuse=fuse, min_score=min_score, min_margin=min_margin, min_area=min_area
         ),
         device=device,
+        exports=options.split_list(export),
         **options.given(segmentation=segmentation, max_megapixels=max_megapixels),
     )
     note_kinds(spec.labels)

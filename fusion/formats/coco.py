@@ -121,6 +121,17 @@ def encode_region(region_map: NDArray[np.int32], region: int, box: tuple[slice, 
     return rle_codec.frPyObjects({"size": [height, width], "counts": counts}, height, width)
 
 
+def full_mask(region: Region) -> NDArray[np.bool_]:
+    """A region's pixels (H, W) in the image. Its segmentation must be RLE, as it is in `ImageRecord`."""
+    return np.asarray(rle_codec.decode(region.segmentation)) > 0
+
+
+def region_mask(region: Region) -> NDArray[np.bool_]:
+    """The same within its box (h, w)."""
+    left, top, width, height = region.bbox
+    return full_mask(region)[top : top + height, left : left + width]
+
+
 def categories(labels: Sequence[Label]) -> list[Category]:
     """One per label asked for, found or not: id = place in the list + 1, name exactly as given."""
     return [

@@ -16,6 +16,11 @@ from fusion.formats.record import Record
 
 INSTANCES, RESULTS, PANOPTIC, REPORT = "instances.json", "results.json", "panoptic.json", "report.html"
 RUN, JOURNAL = "run.json", "journal.jsonl"
+# Of exports that are asked for, see `fusion.runs.extras`
+YOLO, YOLO_DATA = "yolo", "yolo/data.yaml"
+LABELSTUDIO, LABELSTUDIO_CONFIG = "labelstudio.json", "labelstudio.xml"
+PARQUET = "instances.parquet"
+POLYGON, POLYGON_CENTERS = "instances-polygon.json", "instances-polygon-centers.json"
 
 # A panoptic PNG has three bytes of colour for an id.
 MAX_ID = 256**3 - 1
@@ -199,6 +204,7 @@ class RunFile(Record):
     max_megapixels: Number  # what its images need, or more
     labels: list[LabelEntry]
     background: list[LabelEntry]
+    exports: list[str] = Field(default_factory=list)  # what is written beside COCO, and kept as it is
     config: dict[str, dict[str, Any]]
     weights: dict[str, Any]
     versions: dict[str, str]
@@ -226,7 +232,7 @@ class JournalEntry(Record):
     first_id: Pixels  # of its annotations; 0 if it has none
     num_annotations: Pixels
     size_hw: SizeHW | None  # None if it was never done
-    outputs: dict[str, Pixels]  # subfolder → bytes of its file there
+    outputs: dict[str, Pixels]  # subfolder → bytes of its file there, see `outputs.SUFFIXES`
 
 
 class JournalEnd(Record):

@@ -94,7 +94,7 @@ def _entry(
         first_id=0 if encoded is None else encoded.first_id,
         num_annotations=0 if encoded is None else encoded.num_annotations,
         size_hw=None if encoded is None else list(encoded.size_hw),
-        outputs={} if encoded is None else output_sizes(journal.output, file.name, job.kinds),
+        outputs={} if encoded is None else output_sizes(journal.output, file.name, (*job.kinds, *job.extras)),
     )
 
 

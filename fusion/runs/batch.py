@@ -28,7 +28,7 @@ from fusion.runs.attempt import Attempt, compute, read, skipped, write
 from fusion.runs.inputs import ImageFile, common_names
 from fusion.runs.job import Compute, Finished, Job, Outcome
 from fusion.runs.journal import Journal, Numbering
-from fusion.runs.outputs import folders, output_sizes, remove_outputs
+from fusion.runs.outputs import folders, output_sizes, remove_outputs, write_outputs
 from ground.files import OutOfSpaceError, is_full, json_bytes, own_size, read_own, write_json
 
 LOCK = ".lock"
@@ -103,9 +103,8 @@ def _is_finished(file: ImageFile, journal: Journal, job: Job) -> bool:
         return False
     known = journal.entries[str(file.path)]
     with suppress(OSError):
-        return file.fingerprint == known.fingerprint and known.outputs == output_sizes(
-            journal.output, file.name, job.kinds
-        )
+        written = {kind: size for kind, size in known.outputs.items() if kind in job.kinds}
+        return file.fingerprint == known.fingerprint and written == output_sizes(journal.output, file.name, job.kinds)
     return False
 
 
@@ -155,7 +154,7 @@ def _run(plan: Plan, job: Job, how: Compute | None, stop: Callable[[], bool]) ->
         raise
     finally:
         # On a full disk the files about all images stay as they were, too.
-        damaged = [] if full else _finish(plan, job)
+        damaged = [] if full else finish_run(plan, job)
     yield from damaged
 
 
@@ -171,14 +170,20 @@ def _read_ahead(
     yield from ahead
 
 
-def _finish(plan: Plan, job: Job) -> list[Outcome]:
-    """Write the files about all images, unless they are there; those that had to be left out, as they are damaged."""
+def finish_run(plan: Plan, job: Job) -> list[Outcome]:
+    """Write the files about all images, unless they are there; those that had to be left out, as they are damaged.
+
+    Before that, images that are done get those of the job's extras that they lack.
+    """
     journal = plan.journal
     here = {str(file.path): file.name for file in plan.files}
     earlier = (source for source, entry in journal.entries.items() if entry.status != "left")
     names = {source: journal.entries[source].name for source in earlier if source not in here} | here
-    if journal.config_hash != job.config_hash or journal.state == _state(journal.output, job, names):
-        # Either nothing was done for this configuration, and what is there stays, or all is written.
+    if journal.config_hash != job.config_hash:
+        # Nothing was done for this configuration, and what is there stays.
+        return []
+    _complete(journal, job)
+    if journal.state == _state(journal.output, job, names):
         return []
     file_names = dict(zip(names, common_names(names), strict=True))
     damaged = []
@@ -193,6 +198,22 @@ def _finish(plan: Plan, job: Job) -> list[Outcome]:
             remove_outputs(journal.output, entry.name)
     journal.end(_state(journal.output, job, names))
     return damaged
+
+
+def _complete(journal: Journal, job: Job) -> None:
+    """Make what is missing of the extras of images that are done; those with a damaged record are left alone."""
+    for entry in list(journal.entries.values()):
+        if entry.status != "done":
+            continue
+        if job.extras and job.complete is not None:
+            sizes = output_sizes(journal.output, entry.name, job.extras)
+            missing = [kind for kind in job.extras if kind not in sizes or entry.outputs.get(kind) != sizes[kind]]
+            if missing and (files := job.complete(entry, missing)):
+                write_outputs(journal.output, entry.name, files)
+                outputs = entry.outputs | output_sizes(journal.output, entry.name, job.extras)
+                journal.add(entry.model_copy(update={"outputs": outputs}), job.config_hash)
+        if job.attach is not None:
+            job.attach(entry)
 
 
 def _finished(journal: Journal, file_names: Mapping[str, str]) -> list[Finished]:

@@ -10,3 +10,13 @@ class Keep(Choice):
 
     THEIRS = "theirs"  # those of the source that came first
     OURS = "ours"  # those of the last one
+
+
+class Export(Choice):
+    """What is written beside COCO; the order is that of run.json."""
+
+    YOLO = "yolo"
+    LABELSTUDIO = "labelstudio"
+    PARQUET = "parquet"
+    POLYGON = "polygon"  # instances.json once more, in that style of segmentation
+    POLYGON_CENTERS = "polygon-centers"  # likewise

@@ -1,19 +1,17 @@
-"""The files about all images of a run: instances.json, results.json, panoptic.json and report.html.
+"""The files about all images of a run: instances.json, results.json, panoptic.json, report.html, and further exports.
 
-All four are written together, in one pass over the records of the images: memory does not grow with their number.
+All are written together, in one pass over the records of the images: memory does not grow with their number.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
 
 from fusion.formats.coco import categories, info, with_ids
+from fusion.formats.documents import JsonDocument, JsonList
 from fusion.formats.panoptic import panoptic_entry
-from fusion.formats.record import Record
 from fusion.formats.report import ReportImage, ReportPage
 from fusion.formats.schema import (
     INSTANCES,
@@ -26,14 +24,18 @@ from fusion.formats.schema import (
     JournalEntry,
     Result,
 )
+from fusion.runs.choices import Export
+from fusion.runs.extras import open_writers
 from fusion.runs.job import Finished
 from fusion.runs.outputs import output_file
 from ground.files import read_own, replacing
 from ovseg.labels import Label
 
 
-def write_exports(output: Path, finished: Sequence[Finished], labels: Sequence[Label]) -> dict[str, str]:
-    """Write the four files, with the images in the order of `finished` and with the ids that the journal gave them.
+def write_exports(
+    output: Path, finished: Sequence[Finished], labels: Sequence[Label], exports: Iterable[Export] = ()
+) -> dict[str, str]:
+    """Write these files, with the images in the order of `finished` and with the ids that the journal gave them.
 
     Returns which images had to be left out, and why: source → what is wrong with the record of it.
     """
@@ -41,15 +43,16 @@ def write_exports(output: Path, finished: Sequence[Finished], labels: Sequence[L
     images: list[ImageEntry] = []
     damaged: dict[str, str] = {}
     with ExitStack() as files:
-        instances = _Document(files.enter_context(replacing(output / INSTANCES)), head, "annotations")
-        panoptic = _Document(files.enter_context(replacing(output / PANOPTIC)), head, "annotations")
-        results = _List(files.enter_context(replacing(output / RESULTS)))
+        instances = JsonDocument(files.enter_context(replacing(output / INSTANCES)), head, "annotations")
+        panoptic = JsonDocument(files.enter_context(replacing(output / PANOPTIC)), head, "annotations")
+        results = JsonList(files.enter_context(replacing(output / RESULTS)))
         report = ReportPage(files.enter_context(replacing(output / REPORT)), labels, "Segmentation report")
+        writers = open_writers(files, output, exports, labels)
         for image in finished:
             entry, record, reason = image.entry, None, image.entry.reason
             if entry.status == "done":
                 try:
-                    record = _read_record(output, entry)
+                    record = read_record(output, entry)
                 except (OSError, ValueError) as error:
                     damaged[entry.source] = reason = _damage(entry, error)
             if record is None:
@@ -65,15 +68,19 @@ def write_exports(output: Path, finished: Sequence[Finished], labels: Sequence[L
                 results.add(_result(annotation))
             png = output_file(output, "panoptic", entry.name).name
             panoptic.add(panoptic_entry(entry.image_id, png, annotations))
+            for writer in writers:
+                writer.add(image, record, annotations)
         tail = {"images": images, "categories": categories(labels)}
         instances.close(tail)
         panoptic.close(tail)
         results.close()
         report.close()
+        for writer in writers:
+            writer.close(images)
     return damaged
 
 
-def _read_record(output: Path, entry: JournalEntry) -> ImageRecord:
+def read_record(output: Path, entry: JournalEntry) -> ImageRecord:
     """ValueError unless it can be the record of that image."""
     record = ImageRecord.from_bytes(read_own(output_file(output, "annotations", entry.name)))
     found, expected = (record.size_hw, len(record.regions)), (entry.size_hw, entry.num_annotations)
@@ -97,53 +104,3 @@ def _result(annotation: Annotation) -> Result:
         bbox=annotation.bbox,
         score=annotation.evidence.score,
     )
-
-
-class _List:
-    """A JSON list in an open file, a line per record."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._separator = b"[\n"
-
-    def add(self, record: Record) -> None:
-        self._file.write(self._separator + _dumped(record))
-        self._separator = b",\n"
-
-    def close(self) -> None:
-        self._file.write(b"[]\n" if self._separator == b"[\n" else b"\n]\n")
-
-
-class _Document:
-    """A JSON object in an open file: what is known before, one list that grows, what comes after; a line per record."""
-
-    def __init__(self, file: IO[bytes], head: dict[str, Any], growing: str) -> None:
-        self._file = file
-        separator = b"{"
-        for key, value in head.items():
-            file.write(separator + _dumped(key) + b": " + _listed(value))
-            separator = b",\n"
-        file.write(separator + _dumped(growing) + b": ")
-        self._separator = b"[\n"
-
-    def add(self, record: Record) -> None:
-        self._file.write(self._separator + _dumped(record))
-        self._separator = b",\n"
-
-    def close(self, tail: dict[str, Any]) -> None:
-        self._file.write(b"[]" if self._separator == b"[\n" else b"\n]")
-        for key, value in tail.items():
-            self._file.write(b",\n" + _dumped(key) + b": " + _listed(value))
-        self._file.write(b"}\n")
-
-
-def _listed(value: Any) -> bytes:
-    """JSON of a value; a list of records has a line for each."""
-    if not isinstance(value, list) or not value:
-        return _dumped(value)
-    return b"[\n" + b",\n".join(map(_dumped, value)) + b"\n]"
-
-
-def _dumped(value: Any) -> bytes:
-    plain = value.to_json() if isinstance(value, Record) else value
-    return json.dumps(plain, allow_nan=False).encode("ascii")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from fusion.models.load import load_clip, load_diffusion, needs_diffusion
 from fusion.models.segmenter import Segmenter
 from fusion.models.sources import mask_maker
 from fusion.runs.batch import locked, plan_run, run_batch
+from fusion.runs.extras import exports_of
 from fusion.runs.inputs import ImageFile, find_images, name_outputs
 from fusion.runs.job import Compute, Outcome
 from fusion.runs.jobs import masking, masks_job, segment_job, segmenting
@@ -85,7 +86,16 @@ def opened_run(
                 f"{_ran_otherwise(spec, output)}: choose another --output, or give --overwrite"
             )
         files = name_outputs(paths, journal.names)[:limit]
+        spec = _with_earlier_exports(spec, output)
         yield _opened(files, journal, spec, partial(_compute, spec, output), overwrite=overwrite)
+
+
+def _with_earlier_exports(spec: RunSpec, output: Path) -> RunSpec:
+    """With those that the folder holds: they go on to say what its other files do."""
+    with suppress(ValueError):
+        earlier = read_run(output).exports
+        return replace(spec, exports=exports_of([*spec.exports, *earlier])) if spec.labels and earlier else spec
+    return spec
 
 
 def _ran_otherwise(spec: RunSpec, output: Path) -> str:

@@ -57,4 +57,9 @@ class Job:
     export: Callable[[Sequence[Finished]], Mapping[str, str]]
     # (images, million pixels of the largest that is done) → what run.json holds.
     run_file: Callable[[Sequence[RunImage], float], Record]
+    # Further kinds, made of what is on disk where they are missing: an image without them is done nevertheless.
+    extras: tuple[str, ...] = ()
+    # (image that is done, extras) → what they hold
+    complete: Callable[[JournalEntry, Sequence[str]], Mapping[str, bytes]] | None = None
+    attach: Callable[[JournalEntry], None] | None = None  # makes what else belongs to such an image, if it is missing
     bits: int | None = None  # that 16-bit samples of the images hold, if their files do not say it

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,19 @@ from fusion.formats.panoptic import panoptic_png
 from fusion.formats.polygons import center_polygons, region_polygons, side_polygons
 from fusion.formats.render import draw_regions, overlay
 from fusion.formats.report import thumbnails
-from fusion.formats.schema import INSTANCES, PANOPTIC, REPORT, RESULTS, ImageRecord
+from fusion.formats.schema import INSTANCES, PANOPTIC, REPORT, RESULTS, ImageRecord, JournalEntry
 from fusion.formats.semantic import semantic_png
 from fusion.models.sources import coarse_masks
-from fusion.runs.exports import write_exports
+from fusion.runs.choices import Export
+from fusion.runs.exports import read_record, write_exports
+from fusion.runs.extras import attach_yolo_image, encode_kinds, files_of, kinds_of
 from fusion.runs.job import Compute, Encoded, Job
 from fusion.runs.outputs import masks_metadata, output_file, pixel_hash, png_bytes
 from fusion.runs.spec import RunSpec
 from fusion.step.choices import MaskSource, SegmentationStyle
 from fusion.step.pipeline import fuse
 from ground.files import own_size
+from ovseg.labels import Label
 
 if TYPE_CHECKING:
     from fusion.models.segmenter import Segmenter
@@ -100,6 +103,7 @@ def segment_job(output: Path, spec: RunSpec) -> Job:
             "panoptic": panoptic_png(id_map, first_id),
             "overlays": png_bytes(drawn),
             "annotations": record.to_bytes() + b"\n",
+            **encode_kinds(record, spec.labels, kinds_of(spec.exports)),
         }
         return Encoded(result.size_hw, files, first_id, len(regions))
 
@@ -107,11 +111,28 @@ def segment_job(output: Path, spec: RunSpec) -> Job:
         config_hash=spec.hash,
         kinds=(*kept, "semantic", "panoptic", "overlays", "annotations"),
         encode=encode,
-        exports=(INSTANCES, RESULTS, PANOPTIC, REPORT),
-        export=partial(write_exports, output, labels=spec.labels),
         run_file=spec.run_file,
         bits=spec.bits,
+        **about_all(output, spec.labels, spec.exports, spec.bits),
     )
+
+
+def about_all(output: Path, labels: Sequence[Label], exports: Sequence[Export], bits: int | None) -> dict[str, Any]:
+    """The fields of a Job that are made of the records of its images: the files about all of them, and the extras."""
+
+    def complete(entry: JournalEntry, kinds: Sequence[str]) -> dict[str, bytes]:
+        try:
+            return encode_kinds(read_record(output, entry), labels, kinds)
+        except (OSError, ValueError):  # which `write_exports` names
+            return {}
+
+    return {
+        "exports": (INSTANCES, RESULTS, PANOPTIC, REPORT, *files_of(exports)),
+        "export": partial(write_exports, output, labels=labels, exports=exports),
+        "extras": kinds_of(exports),
+        "complete": complete,
+        "attach": partial(attach_yolo_image, output, bits) if Export.YOLO in exports else None,
+    }
 
 
 def masking(make_masks: MaskMaker, output: Path, spec: RunSpec) -> Compute:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +17,21 @@ from fusion.formats.schema import JOURNAL, RUN
 from ground.files import open_own, own_size, write_bytes
 
 # Subfolder → what its files end in.
-SUFFIXES = {"semantic": ".png", "panoptic": ".png", "overlays": ".png", "masks": ".npz", "annotations": ".json"}
+SUFFIXES = {
+    "semantic": ".png",
+    "panoptic": ".png",
+    "overlays": ".png",
+    "masks": ".npz",
+    "annotations": ".json",
+    # Of exports, see `fusion.runs.extras`
+    "yolo/labels": ".txt",
+    "labelstudio": ".json",
+    "polygon": ".json",
+    "polygon-centers": ".json",
+}
+YOLO_IMAGES = "yolo/images"  # links to the images, whose suffixes differ
+# The subfolders at the top.
+TOP = tuple(dict.fromkeys(kind.split("/")[0] for kind in SUFFIXES))
 # What the journal and run.json begin with, which have names that others may use as well.
 _MARK, _MARK_BYTES = b'"config_hash"', 64
 
@@ -28,7 +43,7 @@ def output_file(output: Path, kind: str, name: str) -> Path:
 
 def folders(output: Path) -> list[Path]:
     """The folders of `output` that files of images are written to."""
-    return [output / kind for kind in SUFFIXES]
+    return [output / kind for kind in dict.fromkeys((*TOP, *SUFFIXES, YOLO_IMAGES))]
 
 
 def holds_run(folder: str | Path) -> bool:
@@ -40,7 +55,7 @@ def holds_run(folder: str | Path) -> bool:
     return False
 
 
-def output_sizes(output: Path, name: str, kinds: Sequence[str]) -> dict[str, int]:
+def output_sizes(output: Path, name: str, kinds: Iterable[str]) -> dict[str, int]:
     """Bytes of the files that image `name` has of these kinds; none of what is missing, or is a link."""
     sizes = {}
     for kind in kinds:
@@ -61,6 +76,13 @@ def remove_outputs(output: Path, name: str) -> None:
     for kind in SUFFIXES:
         if kind != "masks":
             output_file(output, kind, name).unlink(missing_ok=True)
+    for image in yolo_images(output, name):
+        image.unlink(missing_ok=True)
+
+
+def yolo_images(output: Path, name: str) -> list[Path]:
+    """What stands for image `name` in YOLO's folder of images: a link or a file, if it is there."""
+    return [path for path in (output / YOLO_IMAGES).glob(f"{glob.escape(name)}.*") if path.stem == name]
 
 
 def pixel_hash(image: NDArray[np.uint8]) -> str:

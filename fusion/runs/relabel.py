@@ -23,8 +23,9 @@ def relabelled(
 ) -> RunSpec:
     """The spec of the run in `output` with other labels, `overrides` of its preset and fields of RunSpec.
 
-    What is not given stays as it was: background labels, too, but for those that are now asked for. Raises ValueError,
-    in one line, if there is no run, if its run.json cannot be read, or if an override is bad or would need new masks.
+    What is not given stays as it was: background labels, too, but for those that are now asked for; exports are added.
+    Raises ValueError, in one line, if there is no run, if its run.json cannot be read, or if an override is bad or
+    would need new masks.
     """
     if bad := [override for override in overrides if override.strip().startswith("emerdiff.")]:
         raise ValueError(f"override {bad[0]!r} would need new masks: `emerseg segment` makes them")
@@ -33,6 +34,7 @@ def relabelled(
         asked_for = {label.name.casefold() for label in as_labels(labels)}
         background = [label for label in spec.background if label.name.casefold() not in asked_for]
     named = as_labels(labels, background)
+    settings["exports"] = (*spec.exports, *settings.get("exports", ()))
     return replace(spec, labels=named[: len(labels)], background=named[len(labels) :], **settings)
 
 

@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fusion.runs.outputs import SUFFIXES as OUTPUTS
-from fusion.runs.outputs import holds_run
+from fusion.runs.outputs import TOP, holds_run
 from ground.images import HEIF_SUFFIXES, reads_heif
 
 # Of images in folders; a file that is named counts whatever its suffix.
@@ -158,7 +157,7 @@ class Search:
         if folder not in self._outputs:
             parent, name = os.path.split(folder)
             is_run = folder not in self._current and holds_run(folder)
-            self._outputs[folder] = is_run or (name in OUTPUTS and holds_run(parent))
+            self._outputs[folder] = is_run or (name in TOP and holds_run(parent))
         return self._outputs[folder]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 from fusion.formats.schema import RUN, LabelEntry, Ran, RunFile, RunImage
 from fusion.models.load import needs_diffusion, weights_used
 from fusion.models.presets import SECTIONS, Preset, config_hash, load_preset, make_preset, mask_hash, with_overrides
+from fusion.runs.choices import Export
+from fusion.runs.extras import exports_of
 from fusion.step.choices import MaskSource, SegmentationStyle
 from ground.checks import above, seed_of
 from ground.choices import Dtype
@@ -40,6 +42,7 @@ class RunSpec:
     earlier_masks: str | None  # `mask_hash` of cached masks that serve, wherever they were made; None: its own
     bits: int | None  # that 16-bit samples of images hold, if their files do not say it, see `ground.depth`
     max_megapixels: float  # larger images are refused; no part of the hash
+    exports: tuple[Export, ...]  # what is written beside COCO; no part of the hash
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class RunSpec:
         bits: int | None = None,
         max_megapixels: float = MAX_MEGAPIXELS,
         earlier_masks: str | None = None,
+        exports: Iterable[str] = (),
     ) -> None:
         """`preset` is a name, a .yaml file or a loaded one; labels may be plain text. ValueError on a bad value."""
         source = MaskSource.of(masks, "masks")
@@ -63,6 +67,8 @@ class RunSpec:
             raise ValueError(f"max_megapixels is {max_megapixels!r}, expected {_MEGAPIXELS.expected}")
         if bits is not None and (isinstance(bits, bool) or bits not in BITS):
             raise ValueError(f"bits is {bits!r}, expected a whole number from {BITS[0]} to {BITS[-1]}")
+        if exports and not labels:
+            raise ValueError(f"exports are {', '.join(exports)}, and there are no labels for them")
         named = as_labels(labels, background) if labels else ()
         values: dict[str, Any] = {
             "preset": preset if isinstance(preset, Preset) else load_preset(preset),
@@ -76,6 +82,7 @@ class RunSpec:
             "bits": None if bits is None else int(bits),
             "max_megapixels": _MEGAPIXELS.stored(max_megapixels),
             "earlier_masks": earlier_masks,
+            "exports": exports_of(exports),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -134,6 +141,7 @@ class RunSpec:
             max_megapixels=max(self.max_megapixels, float(math.ceil(largest))),
             labels=[_label_entry(label) for label in self.labels],
             background=[_label_entry(label) for label in self.background],
+            exports=[str(export) for export in self.exports],
             config={section: asdict(getattr(self.preset, section)) for section in SECTIONS},
             weights=weights_used(
                 self.preset,
@@ -154,7 +162,7 @@ class RunSpec:
         try:
             return cls(
                 preset=make_preset(run.preset, "", run.config),
-                labels=[_label(entry) for entry in run.labels],
+                labels=labels_of(run),
                 background=[_label(entry) for entry in run.background],
                 masks=run.masks,
                 segmentation=run.segmentation,
@@ -163,6 +171,7 @@ class RunSpec:
                 bits=run.bits,
                 max_megapixels=run.max_megapixels,
                 earlier_masks=run.mask_hash,
+                exports=run.exports,
             )
         except (ValueError, KeyError) as error:
             raise _unreadable(output, error) from None
@@ -180,6 +189,11 @@ def read_run(output: Path) -> RunFile:
         raise ValueError(f"no {RUN} in {output}: expected the output folder of `emerseg segment`") from None
     except (OSError, ValueError) as error:
         raise _unreadable(output, error) from None
+
+
+def labels_of(run: RunFile) -> list[Label]:
+    """The labels that run.json names."""
+    return [_label(entry) for entry in run.labels]
 
 
 def _unreadable(output: Path, error: Exception) -> ValueError:

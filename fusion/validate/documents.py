@@ -29,7 +29,7 @@ from fusion.validate.faults import Check, Fault, Json, T, is_there
 
 def read_run(output: Path) -> Check[Json | None]:
     """run.json; None, and its faults, if it has any: so do all that read a document."""
-    run = yield from _load(output, RUN, dict)
+    run = yield from load(output, RUN, dict)
     if run is None:
         return None
     return (yield from _unless_faulty(run, _run_misfits(run)))
@@ -63,7 +63,7 @@ def read_panoptic(output: Path) -> Check[Json | None]:
 
 
 def _read_coco(output: Path, name: str, annotation: type[Record]) -> Check[Json | None]:
-    document = yield from _load(output, name, dict)
+    document = yield from load(output, name, dict)
     if document is None:
         return None
     return (yield from _unless_faulty(document, _coco_misfits(name, document, annotation)))
@@ -79,13 +79,14 @@ def _coco_misfits(name: str, document: Json, annotation: type[Record]) -> Iterat
 
 def read_results(output: Path) -> Check[list[Json] | None]:
     """results.json."""
-    results = yield from _load(output, RESULTS, list)
+    results = yield from load(output, RESULTS, list)
     if results is None:
         return None
     return (yield from _unless_faulty(results, _entry_misfits(RESULTS, "entry", results, Result)))
 
 
-def _load(output: Path, name: str, kind: type) -> Check[Any]:
+def load(output: Path, name: str, kind: type) -> Check[Any]:
+    """What a file of JSON holds, which must be of that kind; None, and a fault, if it cannot be read."""
     if not (yield from is_there(output, name)):
         return None
     no_numbers: list[str] = []

@@ -18,6 +18,7 @@ from fusion.formats.semantic import MAX_PALETTE_LABELS
 from fusion.runs.outputs import masks_metadata, output_file, pixel_hash
 from fusion.step.config import FusionConfig
 from fusion.validate.evidence import evidence_faults, region_faults
+from fusion.validate.extras import Extras, extra_image_faults
 from fusion.validate.faults import Check, Fault, Json, difference, is_there
 from fusion.validate.images import ImageFacts
 from fusion.validate.regions import paint
@@ -25,7 +26,13 @@ from ground.files import read_own
 
 
 def image_faults(
-    output: Path, image: ImageFacts, categories: Sequence[Json], fusion: FusionConfig | None, *, with_masks: bool
+    output: Path,
+    image: ImageFacts,
+    categories: Sequence[Json],
+    fusion: FusionConfig | None,
+    extras: Extras,
+    *,
+    with_masks: bool,
 ) -> Iterator[Fault]:
     """Its files, and the segmentations of its annotations; px only as far as `--max-megapixels` allows.
 
@@ -48,6 +55,7 @@ def image_faults(
         yield from region_faults(image, owners, categories)
         if masks is not None and fusion is not None:
             yield from evidence_faults(image, owners, masks, fusion)
+        yield from extra_image_faults(output, image, owners, extras, categories)
 
 
 def _overlay_faults(output: Path, image: ImageFacts, record: ImageRecord | None) -> Iterator[Fault]:

@@ -23,6 +23,7 @@ from fusion.validate.agreement import (
     run_faults,
 )
 from fusion.validate.documents import fusion_settings, read_instances, read_panoptic, read_results, read_run
+from fusion.validate.extras import read_extras
 from fusion.validate.faults import Fault
 from fusion.validate.folder import check_folder, stray_faults, unfinished_faults
 from fusion.validate.images import image_facts
@@ -58,9 +59,11 @@ def validate(output: Path) -> Iterator[Fault]:
     if run is not None:
         yield from agreement_with_run_faults(run, instances, panoptic)
         fusion = yield from fusion_settings(run)
+        extras = yield from read_extras(output, run, instances, results)
         for image in image_facts(run, instances, results, panoptic):
             with_masks = run["masks"] != MaskSource.NONE
-            yield from image_faults(output, image, instances["categories"], fusion, with_masks=with_masks)
+            categories = instances["categories"]
+            yield from image_faults(output, image, categories, fusion, extras, with_masks=with_masks)
         yield from report_faults(output, run, instances)
 
 

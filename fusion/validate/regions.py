@@ -22,7 +22,7 @@ _COUNTS = re.compile("(?:[P-o]{0,6}[0-O])+")
 
 
 @dataclass(frozen=True, eq=False)
-class _Region:
+class DecodedRegion:
     """A decoded segmentation."""
 
     mask: NDArray[np.uint8]  # (H, W), 0 or 1
@@ -50,7 +50,7 @@ def paint(image: ImageFacts) -> Check[NDArray[np.int32] | None]:
         exact = None if polygons else shown
         if image.results is not None:
             result = image.results[index]
-            listed: _Region | None = shown
+            listed: DecodedRegion | None = shown
             if result["segmentation"] != annotation["segmentation"]:
                 listed = yield from _read_region(RESULTS, f"entry of {where}", result, image)
             elif shown is not None:
@@ -72,13 +72,13 @@ def paint(image: ImageFacts) -> Check[NDArray[np.int32] | None]:
     return owners if known else None
 
 
-def _read_region(path: str, where: str, entry: Json, image: ImageFacts) -> Check[_Region | None]:
+def _read_region(path: str, where: str, entry: Json, image: ImageFacts) -> Check[DecodedRegion | None]:
     """The segmentation of an annotation, its area and box compared; None, and a fault, if it cannot be decoded."""
     try:
         if isinstance(entry["segmentation"], dict):
             region = _decode_rle(entry["segmentation"], image.size_hw)
         else:
-            region = _decode_polygons(entry["segmentation"], image.size_hw, centers=image.centers)
+            region = decode_polygons(entry["segmentation"], image.size_hw, centers=image.centers)
     except ValueError as error:
         yield Fault(path, f"{where}: {error}")
         return None
@@ -86,14 +86,14 @@ def _read_region(path: str, where: str, entry: Json, image: ImageFacts) -> Check
     return region
 
 
-def _measure(path: str, where: str, entry: Json, region: _Region) -> Iterator[Fault]:
+def _measure(path: str, where: str, entry: Json, region: DecodedRegion) -> Iterator[Fault]:
     if entry["area"] != region.area:
         yield Fault(path, f"{where}: area is {entry['area']}, expected {region.area}, the px of the decoded mask")
     if entry["bbox"] != region.box_xywh:
         yield Fault(path, f"{where}: bbox is {entry['bbox']}, expected {region.box_xywh}, that of the decoded mask")
 
 
-def _decode_rle(segmentation: Json, size_hw: tuple[int, int]) -> _Region:
+def _decode_rle(segmentation: Json, size_hw: tuple[int, int]) -> DecodedRegion:
     """ValueError on anything but the one RLE that pycocotools gives a mask of this size."""
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size != list(size_hw):
@@ -110,7 +110,7 @@ def _decode_rle(segmentation: Json, size_hw: tuple[int, int]) -> _Region:
     return _region(mask, code)
 
 
-def _decode_polygons(polygons: list[Any], size_hw: tuple[int, int], *, centers: bool) -> _Region:
+def decode_polygons(polygons: list[Any], size_hw: tuple[int, int], *, centers: bool) -> DecodedRegion:
     """As OpenCV does it if they run through the `centers` of pixels, else as pycocotools does.
 
     ValueError on anything but lists of corners within the image.
@@ -137,5 +137,5 @@ def _is_number(value: object) -> bool:
     return (type(value) is int and abs(value) <= 2**53) or isinstance(value, float)
 
 
-def _region(mask: NDArray[np.uint8], code: Json) -> _Region:
-    return _Region(mask, int(rle_codec.area(code)), [int(value) for value in rle_codec.toBbox(code)])
+def _region(mask: NDArray[np.uint8], code: Json) -> DecodedRegion:
+    return DecodedRegion(mask, int(rle_codec.area(code)), [int(value) for value in rle_codec.toBbox(code)])
