@@ -4,6 +4,10 @@
     python -m benchmarks.ablations --output docs/results --study strength,clusters
     python -m benchmarks.ablations --output docs/results --name ablations-photographs --preset mini \\
         --dataset pictures --root DIR/labels/SOURCE:0::20 --study strength
+    python -m benchmarks.ablations --output docs/results --name ablations-clusters --root 1000200:1000220 \\
+        --set modulation=false --study timestep-feature,feature-layer      # what concerns clusters, on more scenes
+    python -m benchmarks.ablations --output docs/results --name ablations-one-step \\
+        --set one_step=true --set differences=latents --study strength     # cheaper by far, and not the paper's
 
 A study varies one setting of the paper's pipeline (benchmarks/studies/table.py). Each value is measured on each image
 and appended to NAME.csv at once; what stands there is not measured again, unless settings or weights have changed.
@@ -22,6 +26,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from benchmarks.studies.measure import image_hash, scores, setting_hash
 from benchmarks.studies.records import Record, append_record, read_records
@@ -35,7 +42,7 @@ from ground.presets import read_section
 def main() -> None:
     arguments = _arguments()
     studies = _chosen(arguments.study)
-    base = EmerDiffConfig.from_mapping({**read_section(arguments.preset, "emerdiff"), **BASE})
+    base = EmerDiffConfig.from_mapping({**read_section(arguments.preset, "emerdiff"), **BASE, **_settings(arguments)})
     path = arguments.output / f"{arguments.name}.csv"
     arguments.output.mkdir(parents=True, exist_ok=True)
     if not arguments.report:
@@ -55,10 +62,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--dataset", default="toy")
     parser.add_argument("--root", default="1000200:1000208")
     parser.add_argument("--limit", type=int, help="images")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a setting of the base")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--report", action="store_true", help="measure nothing, write NAME.md and the plots")
     return parser.parse_args()
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {name: yaml.safe_load(value) for name, value in (each.split("=", 1) for each in arguments.set)}
 
 
 def _chosen(names: str | None) -> list[Study]:
@@ -101,6 +113,7 @@ def _command(arguments: argparse.Namespace) -> str:
     return (
         f"python -m benchmarks.ablations --output docs/results --name {arguments.name} "
         f"--preset {arguments.preset} --dataset {arguments.dataset} --root {root}"
+        + "".join(f" --set {setting}" for setting in arguments.set)
     )
 
 

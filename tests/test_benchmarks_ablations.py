@@ -179,7 +179,7 @@ def test_the_page_has_a_plot_a_table_and_the_sentence(model, tmp_path):
     (tmp_path / "ablations.yaml").write_text(yaml.safe_dump({"strength": "It bends alike."}))
     page = report.write_report(tmp_path, "ablations", [STRENGTHS, BLURS], model.config, read_records(path), "command")
     text = page.read_text()
-    assert "It bends alike." in text and "**10** (base)" in text and "abc" in text and "2 images" in text
+    assert "It bends alike." in text and "**10** (base)" in text and "abc" in text and "Images: 2." in text
     assert "## blur" not in text
     with Image.open(tmp_path / "ablations-strength.png") as plot:
         assert plot.width > plot.height

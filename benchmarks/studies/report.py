@@ -6,7 +6,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -43,7 +42,8 @@ def mean_interval(values: NDArray[np.float64]) -> tuple[float, float]:
 def points(study: Study, base: EmerDiffConfig, records: Sequence[Record]) -> list[Point]:
     """Those of the values that were measured, on the images that all of them were measured on.
 
-    None without the base value, or without an image for all. Records of other settings or weights do not count.
+    None without the base and another value, or without an image for all. Records of other settings or weights do not
+    count.
     """
     found: list[tuple[Value, dict[str, Record]]] = []
     for value in study.values:
@@ -56,7 +56,7 @@ def points(study: Study, base: EmerDiffConfig, records: Sequence[Record]) -> lis
         if mine:
             found.append((value, mine))
     images = [image for image in (found[0][1] if found else {}) if all(image in mine for _, mine in found)]
-    if not images or not any(value.is_base(base) for value, _ in found):
+    if not images or len(found) < 2 or not any(value.is_base(base) for value, _ in found):
         return []
     names = [name for metric in METRICS for name in (metric, f"naive_{metric}")]
     return [
@@ -93,7 +93,7 @@ def plot(study: Study, curve: Sequence[Point], path: Path) -> None:
     """A PNG with a curve for each metric; the band is the interval of the difference to the base, image by image."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
     base = next(point for point in curve if point.is_base)
     places = np.arange(len(curve))
     for axes, (metric, name) in zip(figure.subplots(1, 2), METRICS.items(), strict=True):
@@ -102,9 +102,9 @@ def plot(study: Study, curve: Sequence[Point], path: Path) -> None:
         changes = np.array([mean_interval(point.scores[metric] - base.scores[metric]) for point in curve])
         low, high = (base.scores[metric].mean() + changes).T
         axes.fill_between(places, low, high, alpha=0.2)
-        axes.plot(places, means, "o-", label="difference maps")
+        axes.plot(places, means, "o-", label="masks")
         axes.plot(places, naive, "--", color="grey", label="naive")
-        axes.plot(curve.index(base), means[curve.index(base)], "o", ms=13, mfc="none", color="C3", label="base")
+        axes.plot(curve.index(base), means[curve.index(base)], "o", ms=11, mfc="none", color="C3", label="base")
         axes.set(ylabel=name)
         long = max(len(point.value.name) for point in curve) > 8
         axes.set_xticks(
@@ -114,7 +114,7 @@ def plot(study: Study, curve: Sequence[Point], path: Path) -> None:
             ha="right" if long else "center",
         )
         axes.grid(alpha=0.3)
-    figure.axes[0].legend()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(study.title)
     whole = io.BytesIO()
     figure.savefig(whole, format="png", dpi=90)
@@ -149,7 +149,7 @@ def write_report(
         parts += [
             f"## {study.title}",
             f"![{study.title}: curves of bound mIoU and boundary F]({picture})",
-            f"{f'Varies {fields}. ' if fields else ''}{images} images. The paper: {study.paper}.",
+            f"{f'Varies {fields}. ' if fields else ''}Images: {images}. The paper: {study.paper}.",
             table(curve),
             sentences.get(study.name, "").strip(),
         ]
@@ -160,7 +160,8 @@ def write_report(
 
 def _how(base: EmerDiffConfig, command: str, commits: Sequence[str]) -> str:
     kept = ("timestep_feature", "timestep_modulate", "strength", "feature_draws", "num_timesteps", "image_size")
-    settings: dict[str, Any] = {**BASE, **{field: getattr(base, field) for field in kept}}
+    changed = [field for field in ("modulation", "one_step", "differences") if getattr(base, field) is not None]
+    settings = {field: getattr(base, field) for field in (*BASE, *changed, *kept)}
     return "\n\n".join(
         [
             f"Base: {', '.join(f'{field} {value}' for field, value in settings.items())}; features of "

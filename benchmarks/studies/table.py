@@ -75,10 +75,10 @@ def _layers(name: str, places: Sequence[tuple[str, int, int]]) -> tuple[Value, .
 
 _FEATURE_LAYERS = [
     ("down_blocks.1", 2, 1),
+    ("down_blocks.2", 2, 1),
     ("up_blocks.0", 1, 1),
-    ("up_blocks.1", 1, 1),
-    ("up_blocks.1", 3, 1),
-    *(("up_blocks.1", place, 2) for place in (1, 2, 3)),
+    ("up_blocks.0", 3, 1),
+    *(("up_blocks.1", place, kind) for place in (1, 2, 3) for kind in (1, 2)),
     ("up_blocks.2", 1, 1),
 ]
 _MODULATION_LAYERS = [
@@ -98,10 +98,12 @@ STUDIES = (
     Study(
         "timestep-modulate",
         "t_m: where modulation happens",
-        _over("timestep_modulate", (101, 201, 301, 401, 501, 701, 901)),
+        _over("timestep_modulate", (1, 101, 201, 301, 401, 501, 701, 901)),
         "best at 281 to 481, of 1000",
     ),
-    Study("strength", "λ: how strong it is", _over("strength", (5.0, 10.0, 20.0, 40.0, 80.0, 160.0)), "best near 10"),
+    Study(
+        "strength", "λ: how strong it is", _over("strength", (2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)), "best near 10"
+    ),
     Study(
         "modulation-layer",
         "Which layer is modulated",
@@ -128,7 +130,7 @@ STUDIES = (
         ),
         "modulates at 16×16 alone",
     ),
-    Study("clusters", "K: how many masks", _over("clusters", (10, 20, 30, 40)), "10 to 40 hardly differ"),
+    Study("clusters", "K: how many masks", _over("clusters", (10, 20, 30, 40, 60)), "10 to 40 hardly differ"),
     Study(
         "modulate",
         "When the offset is added",
@@ -138,7 +140,7 @@ STUDIES = (
     Study(
         "timestep-feature",
         "t_f: where features are read",
-        _over("timestep_feature", (1, 101, 281, 701)),
+        _over("timestep_feature", (1, 101, 201, 281, 381, 501, 701)),
         "the larger, the worse; 1 is best",
     ),
     Study(
@@ -169,12 +171,12 @@ STUDIES = (
         _over("image_blur", (0.0, 0.8, 2.0, 4.0)),
         f"none; a course project's script has 0.8; {_NOT_STUDIED}",
     ),
-    Study("feature-draws", "Noise draws of features", _over("feature_draws", (1, 8, 100)), _NOT_STUDIED),
+    Study("feature-draws", "Noise draws of features", _over("feature_draws", (1, 2, 8, 32, 100)), _NOT_STUDIED),
     Study(
         "restarts",
         "Restarts of k-means",
-        tuple(Value(str(count), restarts=count) for count in (1, RESTARTS, 100)),
+        tuple(Value(str(count), restarts=count) for count in (1, RESTARTS, 10, 100)),
         f"a course project's script has 100; {_NOT_STUDIED}",
     ),
-    Study("timesteps", "Number of timesteps", _over("num_timesteps", (10, 20, 50)), f"50; {_NOT_STUDIED}"),
+    Study("timesteps", "Number of timesteps", _over("num_timesteps", (10, 20)), f"50; {_NOT_STUDIED}"),
 )
