@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import struct
 from pathlib import Path
@@ -19,8 +20,8 @@ _BITS_PER_SAMPLE = 258  # the TIFF tag
 log = logging.getLogger(__name__)
 
 
-def to_8_bits(image: Image.Image, path: Path | None = None, bits: int | None = None) -> Image.Image:
-    """`image`, which is loaded, with at most 8 bits a channel. `path` is the file that it was loaded from.
+def to_8_bits(image: Image.Image, source: Path | bytes | None = None, bits: int | None = None) -> Image.Image:
+    """`image`, which is loaded, with at most 8 bits a channel. `source` is the file that it was loaded from.
 
     Grey of 16 bits, and colours of a 16-bit PNG, are scaled by the `bits` that they hold. Where these are not given,
     they are what the file says (a PNG in its chunk sBIT, a TIFF in BitsPerSample), provided that all samples fit, and
@@ -29,11 +30,11 @@ def to_8_bits(image: Image.Image, path: Path | None = None, bits: int | None = N
     """
     if image.mode == "F":
         raise ValueError("pixels are floating-point numbers without a known range, expected 8 or 16 bits a channel")
-    stored, held = _file_bits(image, path)
+    stored, held = _file_bits(image, source)
     is_grey = image.mode.split(";")[0] == "I"
     samples = np.asarray(image) if is_grey else None
-    if path and image.format == "PNG" and not is_grey and stored == 16 and (bits or held < 16 or _is_dark(image)):
-        samples = _colors(path)  # Pillow keeps the upper 8 bits of colours, which here may be empty
+    if source and image.format == "PNG" and not is_grey and stored == 16 and (bits or held < 16 or _is_dark(image)):
+        samples = _colors(source)  # Pillow keeps the upper 8 bits of colours, which here may be empty
     if samples is None:
         return image
     lowest, highest = int(samples.min()), int(samples.max())
@@ -43,7 +44,7 @@ def to_8_bits(image: Image.Image, path: Path | None = None, bits: int | None = N
         raise ValueError(f"a sample is {highest}, more than {bits} bits can hold")
     scale = bits or (held if highest < 2**held else 16)
     if scale == 16 and bits is None and 0 < highest < _DARK:
-        where = f"{path}: " if path else ""
+        where = f"{source}: " if isinstance(source, Path) else ""
         log.warning("%sno 16-bit sample is above %d: if they hold 12 bits, say --bits 12", where, highest)
     return _replaced(image, np.round(samples / ((2**scale - 1) / 255)).astype(np.uint8), samples)
 
@@ -68,17 +69,17 @@ def _is_dark(image: Image.Image) -> bool:
     return int(np.asarray(image.convert("RGB")).max()) < _DARK >> 8
 
 
-def _file_bits(image: Image.Image, path: Path | None) -> tuple[int, int]:
+def _file_bits(image: Image.Image, source: Path | bytes | None) -> tuple[int, int]:
     """(bits that a sample is stored with, those of them that hold data), as far as the file of an image says it."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         bits = min(image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0], 16)
         return bits, bits
-    return _png_bits(path) if path and image.format == "PNG" else (16, 16)
+    return _png_bits(source) if source and image.format == "PNG" else (16, 16)
 
 
-def _png_bits(path: Path) -> tuple[int, int]:
+def _png_bits(source: Path | bytes) -> tuple[int, int]:
     """The same for a PNG: what its chunk sBIT says, if it has one."""
-    with path.open("rb") as file:
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
         stored = file.read(33)[24]  # signature and header
         while len(start := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", start)
@@ -91,9 +92,9 @@ def _png_bits(path: Path) -> tuple[int, int]:
     return stored, stored
 
 
-def _colors(path: Path) -> NDArray[np.uint16] | None:
+def _colors(source: Path | bytes) -> NDArray[np.uint16] | None:
     """(H, W, 3) uint16 RGB of a 16-bit PNG, or None if OpenCV cannot read it as such."""
-    data = np.frombuffer(path.read_bytes(), np.uint8)
+    data = np.frombuffer(source.read_bytes() if isinstance(source, Path) else source, np.uint8)
     decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16 or decoded.ndim != 3:
         return None

@@ -39,23 +39,33 @@ def read_image(path: str | Path, bits: int | None = None) -> NDArray[np.uint8]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no image file {path}")
+    return _read(path, str(path), bits)
+
+
+def decode_image(data: bytes, bits: int | None = None) -> NDArray[np.uint8]:
+    """The same of what an image file holds. ValueError as for `read_image`, with "image" in place of the path."""
+    return _read(data, "image", bits)
+
+
+def _read(source: Path | bytes, name: str, bits: int | None) -> NDArray[np.uint8]:
+    """The image of a file, or of its bytes; `name` stands for it in errors."""
     reads_heif()
     PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _MAX_TEXT
     try:
         with warnings.catch_warnings():
             # Large images and odd metadata are fine as long as they decode.
             warnings.simplefilter("ignore")
-            with _decoded(path) as image:
-                return _to_rgb(upright(to_8_bits(image, path, bits)))
+            with _decoded(source) as image:
+                return _to_rgb(upright(to_8_bits(image, source, bits)))
     except UnidentifiedImageError:
         install = "; HEIC needs the extra: pip install 'emerseg[heic]'"
-        hint = install if path.suffix.lower() in HEIF_SUFFIXES and not reads_heif() else ""
-        raise ValueError(f"{path}: not an image, or of a kind that Pillow cannot read{hint}") from None
+        hint = install if name.lower().endswith(HEIF_SUFFIXES) and not reads_heif() else ""
+        raise ValueError(f"{name}: not an image, or of a kind that Pillow cannot read{hint}") from None
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: too large: {error} limit_pixels (--max-megapixels) allows more") from None
+        raise ValueError(f"{name}: too large: {error} limit_pixels (--max-megapixels) allows more") from None
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path}: cannot be decoded: {reason}") from error
+        raise ValueError(f"{name}: cannot be decoded: {reason}") from error
 
 
 def limit_pixels(megapixels: float = MAX_MEGAPIXELS) -> None:
@@ -96,14 +106,14 @@ def as_rgb(image: ImageLike) -> NDArray[np.uint8]:
     return image
 
 
-def _decoded(path: Path) -> Image.Image:
-    """The image of a file with its pixels. If metadata keeps it from being read, it is read without."""
+def _decoded(source: Path | bytes) -> Image.Image:
+    """The image of a file, or of its bytes, with its pixels; without metadata if that keeps it from being read."""
     try:
-        return _loaded(Image.open(path))
+        return _loaded(Image.open(source if isinstance(source, Path) else io.BytesIO(source)))
     except Image.DecompressionBombError:
         raise
     except Exception:  # decoders of damaged files raise almost anything: OSError, SyntaxError, IndexError, …
-        data = without_metadata(path.read_bytes())
+        data = without_metadata(source.read_bytes() if isinstance(source, Path) else source)
         if data is None:
             raise
         return _loaded(Image.open(io.BytesIO(data)))

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
@@ -97,6 +97,15 @@ def _surroundings(labels: Sequence[Label]) -> tuple[Label, ...]:
     return tuple(Label(name, stuff=True) for name in names)
 
 
+def label_of(value: object, where: str) -> str | Label:
+    """A label as JSON and YAML hold it: its text, or a mapping as in a label file (see `read_labels`).
+
+    ValueError on another value; `where` names it in the error.
+    """
+    given = _of_value(where, value)
+    return given if isinstance(given, Label) else given[0]
+
+
 def read_labels(path: str | Path) -> tuple[Label, ...]:
     """Labels of a UTF-8 file.
 
@@ -173,7 +182,7 @@ def _note_usual_stuff(entries: Sequence[_Entry]) -> None:
     _note(tuple(given[0].strip() for _, given in entries if isinstance(given, list) and _is_usual_stuff(given)))
 
 
-@cache  # once for the same labels, not once for every image
+@lru_cache(maxsize=64)  # once for the same labels, not once for every image
 def _note(names: tuple[str, ...]) -> None:
     if names:
         log.warning(

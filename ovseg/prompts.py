@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import lru_cache
 from reprlib import repr as shortened
 
 import numpy as np
@@ -108,7 +108,7 @@ def _same(embeddings: NDArray[np.float32]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-@cache  # once for the same labels, not once for every image
+@lru_cache(maxsize=64)  # once for the same labels, not once for every image
 def _warn_of_same(groups: tuple[tuple[str, ...], ...]) -> None:
     if groups:
         same = "; ".join(", ".join(map(shortened, names)) for names in groups)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
-from functools import cache
+from functools import lru_cache
 
 AUTO = "auto"  # stands for the list among background labels; "auto [thing]" is a label of that name
 # Each with other words for it, its kinds and its parts: where one of these is asked for, it is left out.
@@ -56,7 +56,7 @@ def surroundings_besides(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name, others in _LISTED if asked.isdisjoint(map(_singular, [name, *others.split(",")])))
 
 
-@cache  # once for the same surroundings, not once for every image
+@lru_cache(maxsize=64)  # once for the same surroundings, not once for every image
 def note_surroundings(names: tuple[str, ...]) -> None:
     """Log which ones "auto" stands for."""
     taken = ", ".join(names) or "none, since all are asked for"

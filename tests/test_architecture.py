@@ -23,8 +23,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fusion/validate": {"ground", "emerdiff", "ovseg", "fusion/formats", "fusion/step", "fusion/runs"},
     "fusion/evaluation": {"ground", "emerdiff", "ovseg"}
     | {f"fusion/{room}" for room in ("formats", "step", "models", "runs")},
+    "fusion/serve": {"ground", "emerdiff", "ovseg", "fusion/formats", "fusion/step", "fusion/models", "fusion/runs"},
     "fusion/cli": {"ground", "emerdiff", "ovseg"}
-    | {f"fusion/{room}" for room in ("formats", "step", "models", "runs", "validate", "evaluation")},
+    | {f"fusion/{room}" for room in ("formats", "step", "models", "runs", "validate", "evaluation", "serve")},
     "fusion": {f"fusion/{room}" for room in ("step", "models", "runs")},
     "emerseg": {"emerdiff", "ovseg", "fusion", "fusion/cli"},
 }
@@ -34,10 +35,12 @@ ONLY_IN = {
     "diffusers": {"emerdiff/backbone.py"},
     "transformers": {"emerdiff/backbone.py"},
     "open_clip": {"ovseg/backbone.py"},
+    "fastapi": {f"fusion/serve/{file}.py" for file in ("app", "server", "xanylabeling")},
+    "uvicorn": {"fusion/serve/server.py"},
     "toyworld": {"fusion/evaluation/datasets/toy.py"},
     "typer": {
         f"fusion/cli/{file}.py"
-        for file in ("app", "options", "segment", "validate", "convert", "merge", "evaluate", "demo")
+        for file in ("app", "options", "segment", "validate", "convert", "merge", "evaluate", "demo", "serve")
     },
 }
 PACKAGES = sorted({room.split("/")[0] for room in MAY_IMPORT})

@@ -34,7 +34,9 @@ def photo(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"], ["eval", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["segment", "--help"], ["eval", "--help"], ["demo", "--help"], ["serve", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments):
     script = (
         "import sys\n"

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin, features
 
 from ground import images
-from ground.images import as_rgb, read_image, reads_heif
+from ground.images import as_rgb, decode_image, read_image, reads_heif
 
 GRADIENT = np.stack(np.meshgrid(np.arange(40) * 6, np.arange(30) * 8), axis=-1).astype(np.uint8)  # 30 x 40 x 2
 RGB = np.concatenate([GRADIENT, np.full((30, 40, 1), 77, np.uint8)], axis=-1)
@@ -94,6 +94,7 @@ def test_every_orientation_of_every_mode_and_format(tmp_path, suffix, stored, mo
         in_mode(mode).save(path, **settings, **stored)
         read[orientation] = read_image(path)
         np.testing.assert_array_equal(read_image(str(path)), read[orientation])
+        np.testing.assert_array_equal(decode_image(path.read_bytes()), read[orientation])
         # Pillow turns these when it decodes them, however they were opened.
         upright = read[orientation if suffix in ("tif", "heic") else 1]
         with Image.open(path) as lazy, Image.open(io.BytesIO(path.read_bytes())) as from_memory:
@@ -410,6 +411,19 @@ def test_first_frame_of_an_animation(tmp_path):
     frames = [Image.new("RGB", (40, 30), color) for color in ((200, 0, 0), (0, 200, 0), (0, 0, 200))]
     path = saved(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
     assert (read_image(path) == (200, 0, 0)).all()
+
+
+def test_the_bytes_of_a_deep_png_are_read_as_the_file(tmp_path):
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), (RGB[..., ::-1].astype(np.uint16) * 16))
+    for bits in (None, 12):
+        np.testing.assert_array_equal(decode_image(path.read_bytes(), bits), read_image(path, bits))
+    data = path.read_bytes()
+    with_sbit(path, (12, 12, 12))
+    np.testing.assert_array_equal(decode_image(path.read_bytes()), read_image(path))
+    for damaged in (data[: len(data) // 2], b"none"):
+        with pytest.raises(ValueError, match=r"^image: (cannot be decoded|not an image)"):
+            decode_image(damaged)
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path):

@@ -16,6 +16,7 @@ from fusion.cli.convert import convert
 from fusion.cli.evaluate import evaluate
 from fusion.cli.merge import merge
 from fusion.cli.segment import masks, relabel, segment
+from fusion.cli.serve import serve
 from fusion.cli.threads import use_threads, wait_briefly
 from fusion.cli.validate import validate
 from fusion.evaluation.missing import MissingFilesError
@@ -82,6 +83,7 @@ app.command()(validate)
 app.command()(convert)
 app.command()(merge)
 app.command("eval")(evaluate)
+app.command()(serve)
 
 
 @app.callback()

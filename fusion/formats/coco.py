@@ -15,7 +15,7 @@ from scipy.ndimage import find_objects
 
 from fusion.formats.palette import label_colors
 from fusion.formats.partition import Partition, Segment
-from fusion.formats.schema import DIGITS, Annotation, Category, Evidence, ImageEntry, Region
+from fusion.formats.schema import DIGITS, Annotation, Category, Evidence, ImageEntry, Region, Result
 from ground.label_maps import connected_components, contingency
 from ground.versions import own_version
 from ovseg.labels import Label
@@ -97,6 +97,18 @@ def with_ids(found: Iterable[Region], image_id: int, first_id: int) -> list[Anno
         Annotation.model_construct(id=first_id + index, image_id=image_id, **dict(region))
         for index, region in enumerate(found)
     ]
+
+
+def result(annotation: Annotation) -> Result:
+    """The entry of a COCO results list that an annotation with RLE is, with its score."""
+    return Result.model_construct(
+        image_id=annotation.image_id,
+        category_id=annotation.category_id,
+        segmentation=annotation.segmentation,
+        area=annotation.area,
+        bbox=annotation.bbox,
+        score=annotation.evidence.score,
+    )
 
 
 def encode_region(region_map: NDArray[np.int32], region: int, box: tuple[slice, slice]) -> dict[str, Any]:

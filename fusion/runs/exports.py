@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from fusion.formats.coco import categories, info, with_ids
+from fusion.formats.coco import categories, info, result, with_ids
 from fusion.formats.documents import JsonDocument, JsonList
 from fusion.formats.panoptic import panoptic_entry
 from fusion.formats.report import ReportImage, ReportPage
@@ -18,11 +18,9 @@ from fusion.formats.schema import (
     PANOPTIC,
     REPORT,
     RESULTS,
-    Annotation,
     ImageEntry,
     ImageRecord,
     JournalEntry,
-    Result,
 )
 from fusion.runs.choices import Export
 from fusion.runs.extras import open_writers
@@ -65,7 +63,7 @@ def write_exports(
             for number, annotation in enumerate(annotations):
                 shape = annotation.segmentation if record.polygons is None else record.polygons[number]
                 instances.add(annotation.model_copy(update={"segmentation": shape}))
-                results.add(_result(annotation))
+                results.add(result(annotation))
             png = output_file(output, "panoptic", entry.name).name
             panoptic.add(panoptic_entry(entry.image_id, png, annotations))
             for writer in writers:
@@ -93,14 +91,3 @@ def _damage(entry: JournalEntry, error: Exception) -> str:
     path = output_file(Path(), "annotations", entry.name).as_posix()
     what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
     return f"{path} {what}; segment the image again"
-
-
-def _result(annotation: Annotation) -> Result:
-    return Result.model_construct(
-        image_id=annotation.image_id,
-        category_id=annotation.category_id,
-        segmentation=annotation.segmentation,
-        area=annotation.area,
-        bbox=annotation.bbox,
-        score=annotation.evidence.score,
-    )
