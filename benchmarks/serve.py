@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--queue", type=int, default=4)
     parser.add_argument("--cases", type=int, default=8)
     parser.add_argument("--side", type=int, default=96, help="px of the square images")
-    parser.add_argument("--cache-megabytes", type=float, default=1.0, help="so small that masks are forgotten, too")
+    parser.add_argument("--cache-megabytes", type=float, default=0.3, help="so small that masks are forgotten, too")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

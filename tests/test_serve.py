@@ -547,5 +547,19 @@ def test_labels_of_the_server_are_those_of_requests_without(tiny_preset, tmp_pat
     (tmp_path / "other").mkdir()
     output = written(tmp_path / "other", tiny_preset, png(), "dog, cat", "--background", "sky", "--masks", "grid")
     assert_same(own, output)
+    assert client.get("/v1/models").json()["data"]["tiny"]["background"] == ["sky", "dog"]
     assert segment(client, png(), "dog, cat", background="")["categories"] == own["categories"]
+    service.close()
+
+
+def test_usual_surroundings_are_those_beside_the_labels_of_the_request(tiny_preset, tmp_path):
+    service = Service(tiny_preset, background=["auto", "hand"], masks="grid")
+    client = TestClient(create_app(service), base_url=HOME)
+    options = ["--masks", "grid", "--background"]
+    for number, (labels, background) in enumerate([("cat, sky", "auto, hand"), ("hand, wet grass", "auto")]):
+        (tmp_path / str(number)).mkdir()
+        instances, _ = of_folder(written(tmp_path / str(number), tiny_preset, png(9), labels, *options, background))
+        assert segment(client, png(9), labels)["annotations"] == instances["annotations"]
+    with pytest.raises(ValueError, match="background label 1"):
+        Service(tiny_preset, ["cat"], ["cat"], masks="grid")
     service.close()

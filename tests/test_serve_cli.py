@@ -43,7 +43,7 @@ def test_options_reach_the_service(served, tiny_preset, capsys):
     limits = service.limits
     assert (limits.queue, limits.timeout, limits.max_bytes) == (3, 7.0, 1_500_000)
     assert (limits.max_labels, limits.max_megapixels, limits.cache_megabytes) == (9, 50.0, 2.0)
-    assert [label.name for label in (*service.labels, *service.background)] == ["cat", "sky", "wall"]
+    assert [label.name for label in service.labels] == ["cat", "sky"] and service.background == ("wall",)
     assert (service.masks, service.preset.fusion.min_area) == ("grid", 5)
     client = TestClient(app, base_url="http://server.example.org")
     assert client.get("/v1/models").status_code == 401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib.util import find_spec
 from typing import Annotated
@@ -69,6 +70,9 @@ def serve(
         raise ValueError(f"emerseg serve needs {', '.join(missing)}: pip install 'emerseg[serve]'")
     set_up_output(verbose=verbose, quiet=quiet)
     use_threads(threads)
+    if not verbose:
+        # Notes about labels are for those who ask, not for whoever runs the server.
+        logging.getLogger("ovseg").setLevel(logging.ERROR)
     from fusion.cli.labels import labels_of
     from fusion.models.presets import load_preset
     from fusion.serve.app import create_app

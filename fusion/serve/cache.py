@@ -56,6 +56,9 @@ class MaskCache:
     def __len__(self) -> int:
         return len(self._seen)
 
+    def __contains__(self, token: str) -> bool:
+        return token in self._seen
+
     def get(self, token: str) -> Seen | None:
         """What was put there, if it is still kept."""
         with self._lock:

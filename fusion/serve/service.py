@@ -73,8 +73,11 @@ class Service:
         Errors as for `Segmenter.from_preset`, and ValueError on bad labels.
         """
         self.preset = preset if isinstance(preset, Preset) else load_preset(preset)
-        named = as_labels(labels, background) if labels else as_labels(background) if background else ()
-        self.labels, self.background = named[: len(labels)], named[len(labels) :]
+        self.labels = as_labels(labels) if labels else ()
+        # As they were given: what "auto" stands for depends on the labels of a request.
+        self.background = (background,) if isinstance(background, str) else tuple(background)
+        if labels or background:
+            as_labels(self.labels or self.background, self.background if labels else ())
         self.masks = MaskSource.of(masks, "masks")
         self.device, self.dtype = device, Dtype.of(dtype, "dtype")
         self.limits = limits or Limits()
@@ -135,7 +138,7 @@ class Service:
 
         UnknownToken if they are not kept any more, at once or when its turn comes.
         """
-        if self._cache.get(token) is None:
+        if token not in self._cache:
             raise UnknownToken(token)
         return self.line.submit(partial(self._relabel, token, spec), name)
 
@@ -185,7 +188,7 @@ class Service:
             emerdiff = type(self._emerdiff)(self._emerdiff.backbone, spec.preset.emerdiff)
         return Segmenter(spec.preset, self._ovseg, emerdiff, spec.masks)
 
-    def _background_besides(self, labels: Sequence[str | Label]) -> list[Label]:
+    def _background_besides(self, labels: Sequence[str | Label]) -> list[str | Label]:
         """The service's own background labels, but for those that are asked for."""
         asked_for = {label.name.casefold() for label in as_labels(labels)}
-        return [label for label in self.background if label.name.casefold() not in asked_for]
+        return [given for given in self.background if as_labels([given])[0].name.casefold() not in asked_for]

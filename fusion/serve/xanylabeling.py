@@ -129,7 +129,7 @@ def _model(service: Service) -> dict[str, Any]:
             **asdict(preset.fusion),
         },
         "labels": [label.name for label in labels],
-        "background": [label.name for label in service.background],
+        "background": [str(label).strip() for label in service.background],
         "choices": {"masks": list(service.sources), "speed": _values(Speed), "fuse": _values(FuseRule)},
     }
 
