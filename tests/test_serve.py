@@ -127,6 +127,7 @@ def test_an_image_is_what_the_command_line_makes_of_it(client, tiny_preset, tmp_
         ({"masks": "slic", "clusters": "5", "min_area": "40"}, ["--masks", "slic", "--clusters", 5, "--min-area", 40]),
         ({"speed": "fast", "fuse": "embedding"}, ["--speed", "fast", "--fuse", "embedding"]),
         ({"background": "wall"}, ["--background", "wall"]),
+        ({"fuse": "auto"}, ["--fuse", "auto"]),
         ({"speed": "instant", "min_score": "0.3"}, ["--speed", "instant", "--min-score", 0.3]),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from contextlib import nullcontext
 
@@ -26,7 +27,10 @@ def served(monkeypatch):
     monkeypatch.setattr(server, "bound_socket", lambda host, port: nullcontext((host, port)))
     monkeypatch.setattr(server, "address", lambda sock: f"http://{sock[0]}:{sock[1]}")
     monkeypatch.setattr(server, "serve", lambda app, service, sock, verbose: found.append((app, service)))
+    notes = logging.getLogger("ovseg")
+    level = notes.level
     yield found
+    notes.setLevel(level)
     for _, service in found:
         service.close()
     limit_pixels()
