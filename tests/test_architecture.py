@@ -28,7 +28,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {f"fusion/{room}" for room in ("formats", "step", "models", "runs", "validate", "evaluation", "serve")},
     "fusion": {f"fusion/{room}" for room in ("step", "models", "runs")},
     "emerseg": {"emerdiff", "ovseg", "fusion", "fusion/cli"},
+    "emerseg/integrations": {"ground", "emerdiff", "ovseg", "fusion", "fusion/cli"}
+    | {f"fusion/{room}" for room in ("formats", "step", "models")},
 }
+INTEGRATIONS = "emerseg/integrations"
 OUTSIDE = ("toyworld", "training", "benchmarks", "tests")
 # Libraries, and the generator, that only these files may import.
 ONLY_IN = {
@@ -42,6 +45,10 @@ ONLY_IN = {
         f"fusion/cli/{file}.py"
         for file in ("app", "options", "segment", "validate", "convert", "merge", "evaluate", "demo", "serve")
     },
+    "cvat_sdk": {f"{INTEGRATIONS}/cvat.py"},
+    "fiftyone": {f"{INTEGRATIONS}/fiftyone.py", f"{INTEGRATIONS}/fiftyone_zoo/__init__.py"},
+    "label_studio_sdk": {f"{INTEGRATIONS}/labelstudio.py"},
+    "label_studio_ml": {f"{INTEGRATIONS}/labelstudio.py"},
 }
 PACKAGES = sorted({room.split("/")[0] for room in MAY_IMPORT})
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
