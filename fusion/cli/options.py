@@ -56,7 +56,8 @@ def folder(text: str | Path) -> Path:
 Inputs = Annotated[
     list[str],
     typer.Argument(
-        help="Images, folders, globs, lists of these (@FILE, or a .txt file), or - for a list from stdin.",
+        help="Images, videos (see --every), folders, globs, lists of these (@FILE, or a .txt file), or - for a list "
+        "from stdin.",
         metavar="INPUT...",
         show_default=False,
     ),
@@ -137,6 +138,12 @@ Seed = Annotated[
     int, typer.Option("--seed", min=0, max=MAX_SEED, help="Seed of the noise; the same seed gives the same result.")
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")]
+Every = Annotated[
+    int | None,
+    typer.Option(
+        "--every", min=1, help="Of videos each N-th frame is an image, from the first on: NAME-000000, NAME-000010, ..."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do finished images again.")]
 Overrides = Annotated[
     list[str] | None,

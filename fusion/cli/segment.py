@@ -37,6 +37,7 @@ def segment(
     threads: options.Threads = None,
     seed: options.Seed = 0,
     limit: options.Limit = None,
+    every: options.Every = None,
     overwrite: options.Overwrite = False,
     overrides: options.Overrides = None,
     quiet: options.Quiet = False,
@@ -78,7 +79,7 @@ def segment(
         **options.given(segmentation=segmentation, max_megapixels=max_megapixels, bits=bits),
     )
     note_kinds(spec.labels)
-    with opened_run(spec, inputs, output, limit=limit, overwrite=overwrite) as run:
+    with opened_run(spec, inputs, output, limit=limit, every=every, overwrite=overwrite) as run:
         code = run_to_end(run.start, len(run.files), quiet=quiet)
     raise typer.Exit(code)
 
@@ -98,6 +99,7 @@ def masks(
     threads: options.Threads = None,
     seed: options.Seed = 0,
     limit: options.Limit = None,
+    every: options.Every = None,
     overwrite: options.Overwrite = False,
     overrides: options.Overrides = None,
     quiet: options.Quiet = False,
@@ -120,7 +122,7 @@ def masks(
         dtype=dtype,
         **options.given(max_megapixels=max_megapixels, bits=bits),
     )
-    with opened_run(spec, inputs, output, limit=limit, overwrite=overwrite) as run:
+    with opened_run(spec, inputs, output, limit=limit, every=every, overwrite=overwrite) as run:
         code = run_to_end(run.start, len(run.files), quiet=quiet)
     raise typer.Exit(code)
 

@@ -15,9 +15,10 @@ from fusion.formats.schema import JournalEntry
 from fusion.runs.inputs import ImageFile
 from fusion.runs.job import Compute, Encoded, Job, Outcome
 from fusion.runs.journal import Journal, Numbering
-from fusion.runs.outputs import output_sizes, remove_outputs, write_outputs
+from fusion.runs.outputs import output_sizes, png_bytes, remove_outputs, write_outputs
 from ground.files import is_full
 from ground.images import read_image
+from ground.video import NEEDS_EVERY, FrameReader, is_video, split_frame
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +30,25 @@ class Attempt:
     file: ImageFile
     fingerprint: list[int]
     seconds: float  # of work on it so far, waiting not included
+    frame: NDArray[np.uint8] | None = None  # (H, W, 3) of a video, which is written as well
     result: Any = None  # of `Compute`
     reason: str | None = None  # why it failed
 
 
-def read(file: ImageFile, bits: int | None) -> tuple[Attempt, NDArray[np.uint8]]:
+def read(file: ImageFile, bits: int | None, frames: FrameReader) -> tuple[Attempt, NDArray[np.uint8]]:
     start = time.perf_counter()
-    fingerprint = file.fingerprint if file.path.is_file() else []
-    image = read_image(file.path, bits)
-    return Attempt(file, fingerprint, time.perf_counter() - start), image
+    path, number = split_frame(file.path)
+    fingerprint = file.fingerprint if path.is_file() else []
+    if number is None and is_video(path) and path.is_file():
+        raise ValueError(NEEDS_EVERY)
+    image = read_image(path, bits) if number is None else frames.read(path, number)
+    frame = None if number is None else image
+    return Attempt(file, fingerprint, time.perf_counter() - start, frame), image
+
+
+def kinds_of(file: ImageFile, job: Job) -> tuple[str, ...]:
+    """The kinds of files that an image has when it is done."""
+    return job.kinds if split_frame(file.path)[1] is None else ("frames", *job.kinds)
 
 
 def compute(file: ImageFile, reading: Future[tuple[Attempt, NDArray[np.uint8]]], how: Compute) -> Attempt:
@@ -65,7 +76,8 @@ def write(attempt: Attempt, job: Job, journal: Journal, numbering: Numbering) ->
     if encoded is not None:
         journal.take_over(job.config_hash)
         try:
-            write_outputs(journal.output, attempt.file.name, encoded.files)
+            frame = {} if attempt.frame is None else {"frames": png_bytes(attempt.frame)}
+            write_outputs(journal.output, attempt.file.name, {**frame, **encoded.files})
         except OSError as error:
             if is_full(error):
                 raise
@@ -94,7 +106,7 @@ def _entry(
         first_id=0 if encoded is None else encoded.first_id,
         num_annotations=0 if encoded is None else encoded.num_annotations,
         size_hw=None if encoded is None else list(encoded.size_hw),
-        outputs={} if encoded is None else output_sizes(journal.output, file.name, (*job.kinds, *job.extras)),
+        outputs={} if encoded is None else output_sizes(journal.output, file.name, (*kinds_of(file, job), *job.extras)),
     )
 
 

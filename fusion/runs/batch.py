@@ -24,12 +24,13 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from fusion.formats.schema import RUN, RunImage
-from fusion.runs.attempt import Attempt, compute, read, skipped, write
-from fusion.runs.inputs import ImageFile, common_names
+from fusion.runs.attempt import Attempt, compute, kinds_of, read, skipped, write
+from fusion.runs.inputs import ImageFile, common_names, shown_path
 from fusion.runs.job import Compute, Finished, Job, Outcome
 from fusion.runs.journal import Journal, Numbering
 from fusion.runs.outputs import folders, output_sizes, remove_outputs, write_outputs
 from ground.files import OutOfSpaceError, is_full, json_bytes, own_size, read_own, write_json
+from ground.video import FrameReader
 
 LOCK = ".lock"
 # What says of a file system that it knows no locks: some network drives, and some folders shared with a container.
@@ -103,8 +104,9 @@ def _is_finished(file: ImageFile, journal: Journal, job: Job) -> bool:
         return False
     known = journal.entries[str(file.path)]
     with suppress(OSError):
-        written = {kind: size for kind, size in known.outputs.items() if kind in job.kinds}
-        return file.fingerprint == known.fingerprint and written == output_sizes(journal.output, file.name, job.kinds)
+        kinds = kinds_of(file, job)
+        written = {kind: size for kind, size in known.outputs.items() if kind in kinds}
+        return file.fingerprint == known.fingerprint and written == output_sizes(journal.output, file.name, kinds)
     return False
 
 
@@ -134,10 +136,11 @@ def _run(plan: Plan, job: Job, how: Compute | None, stop: Callable[[], bool]) ->
         journal.take_over(job.config_hash)
     numbering = Numbering(journal.entries.values() if journal.config_hash == job.config_hash else ())
     full = False
+    frames = FrameReader()
     try:
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             coming: deque[Callable[[], Outcome]] = deque()
-            for file, reading in _read_ahead(plan, reader, job.bits):
+            for file, reading in _read_ahead(plan, reader, job.bits, frames):
                 if stop():
                     break
                 if reading is None or how is None:
@@ -153,18 +156,19 @@ def _run(plan: Plan, job: Job, how: Compute | None, stop: Callable[[], bool]) ->
         full = is_full(error)
         raise
     finally:
+        frames.close()
         # On a full disk the files about all images stay as they were, too.
         damaged = [] if full else finish_run(plan, job)
     yield from damaged
 
 
 def _read_ahead(
-    plan: Plan, reader: Executor, bits: int | None
+    plan: Plan, reader: Executor, bits: int | None, frames: FrameReader
 ) -> Iterator[tuple[ImageFile, Future[tuple[Attempt, NDArray[np.uint8]]] | None]]:
     """Every file and, if it is wanted, its image, whose reading begins while the one before is worked on."""
     ahead: deque[tuple[ImageFile, Future[Any] | None]] = deque()
     for file in plan.files:
-        ahead.append((file, reader.submit(read, file, bits) if file in plan.wanted else None))
+        ahead.append((file, reader.submit(read, file, bits, frames) if file in plan.wanted else None))
         if len(ahead) > 1:
             yield ahead.popleft()
     yield from ahead
@@ -185,7 +189,7 @@ def finish_run(plan: Plan, job: Job) -> list[Outcome]:
     _complete(journal, job)
     if journal.state == _state(journal.output, job, names):
         return []
-    file_names = dict(zip(names, common_names(names), strict=True))
+    file_names = dict(zip(names, common_names(map(shown_path, names, names.values())), strict=True))
     damaged = []
     for source, reason in job.export(_finished(journal, file_names)).items():
         entry = journal.entries[source].model_copy(update={"status": "failed", "reason": reason})

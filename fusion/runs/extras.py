@@ -37,6 +37,7 @@ from fusion.runs.job import Finished
 from fusion.runs.outputs import YOLO_IMAGES, output_file, png_bytes, yolo_images
 from ground.files import read_own, replacing, write_bytes
 from ground.images import read_image
+from ground.video import split_frame
 from ovseg.labels import Label
 
 log = logging.getLogger(__name__)
@@ -187,6 +188,8 @@ def attach_yolo_image(output: Path, bits: int | None, entry: JournalEntry) -> No
     Where there can be no links it is a copy; and a PNG of it, if ultralytics would not look for files of that suffix.
     """
     source, folder = Path(entry.source), output / YOLO_IMAGES
+    if split_frame(source)[1] is not None:
+        source = Path(os.path.abspath(output_file(output, "frames", entry.name)))
     known = source.suffix.lower() in yolo.SUFFIXES
     path = folder / f"{entry.name}{source.suffix if known else '.png'}"
     try:

@@ -46,19 +46,20 @@ def run_folder(
     output: str | Path,
     *,
     limit: int | None = None,
+    every: int | None = None,
     overwrite: bool = False,
 ) -> tuple[Outcome, ...]:
     """Do all that `spec` says to every image of `inputs`: what became of each; the results are in the folder `output`.
 
-    `inputs` are images, folders, globs or lists, as for `emerseg segment`; the folder is that of the command line, and
-    the same call goes on where a killed one stopped. Without labels in the spec it makes class-agnostic masks alone.
-    An image that fails has its reason in its `Outcome`. Raises FileNotFoundError or ValueError on inputs, labels and
-    settings that are wrong, WeightsMissing on weights that are not on this disk.
+    `inputs` are images, videos, folders, globs or lists, as for `emerseg segment`, and `every` is its `--every`; the
+    folder is that of the command line, and the same call goes on where a killed one stopped. Without labels in the spec
+    it makes class-agnostic masks alone. An image that fails has its reason in its `Outcome`. Raises FileNotFoundError
+    or ValueError on inputs, labels and settings that are wrong, WeightsMissing on weights that are not on this disk.
     """
     if not str(output).strip():
         raise ValueError(f"output is {str(output)!r}, expected a folder")
     given = [inputs] if isinstance(inputs, (str, Path)) else inputs
-    opened = opened_run(spec, given, Path(output), limit=limit, overwrite=overwrite)
+    opened = opened_run(spec, given, Path(output), limit=limit, every=every, overwrite=overwrite)
     with opened as run:
         return tuple(run.start())
 
@@ -70,6 +71,7 @@ def opened_run(
     output: Path,
     *,
     limit: int | None = None,
+    every: int | None = None,
     overwrite: bool = False,
 ) -> Iterator[OpenRun]:
     """The same image by image: finds the images, locks the folder, loads the models; the caller starts and may stop.
@@ -77,7 +79,7 @@ def opened_run(
     ValueError as well if the folder holds results of another configuration, unless `overwrite`.
     """
     limit_pixels(spec.max_megapixels)
-    paths = find_images(inputs, outside=folders(output))
+    paths = find_images(inputs, outside=folders(output), every=every)
     with locked(output):
         journal = Journal.open(output)
         if journal.config_hash not in (None, spec.hash) and not overwrite:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fusion.runs.search import SUFFIXES, Search
 from ground.paths import user_path
+from ground.video import NEEDS_EVERY, frame_name, frames_of, is_video, split_frame
 
 log = logging.getLogger(__name__)
 
@@ -25,17 +26,17 @@ MAX_STEM = 200  # bytes of an output's name without its suffix
 class ImageFile:
     """An image on disk and what its outputs are called."""
 
-    path: Path  # absolute
+    path: Path  # absolute; of a frame of a video see `ground.video.frame_path`
     name: str  # stem of its outputs, unique in the output folder
 
     @property
     def fingerprint(self) -> list[int]:
         """[bytes, modification time in ns]: another one means that the file was changed."""
-        stat = self.path.stat()
+        stat = split_frame(self.path)[0].stat()
         return [stat.st_size, stat.st_mtime_ns]
 
 
-def find_images(inputs: Sequence[str | Path], *, outside: Sequence[Path] = ()) -> list[Path]:
+def find_images(inputs: Sequence[str | Path], *, outside: Sequence[Path] = (), every: int | None = None) -> list[Path]:
     """Absolute paths of the images that `inputs` name: in the order given, each file once, whatever links lead to it.
 
     "-" stands for the lines of standard input, a .txt file, or any file after "@", for its own: inputs again.
@@ -43,19 +44,28 @@ def find_images(inputs: Sequence[str | Path], *, outside: Sequence[Path] = ()) -
     SUFFIXES and are not hidden, sorted by path; what is no existing path is tried as a glob
     (`photos/**/*.jpg`). Folders and globs find nothing in the folders `outside`, nor in the output folder of another
     run, by whatever link they are reached: outputs are never taken for inputs. One warning says what was left out.
+    With `every` videos count as well, in folders too, and give every so many of their frames (see `ground.video`).
 
-    Raises FileNotFoundError on an input that matches nothing, ValueError on a folder without images. In a list only one
+    Raises FileNotFoundError on an input that matches nothing, ValueError on a folder without images, and on videos
+    alone without `every`. In a list only one
     of its lines must be right: a missing file of the others is an image that cannot be read, what else is wrong with
     them is a warning.
     """
-    search = Search(outside)
+    if every is not None and (not isinstance(every, int) or every < 1):
+        raise ValueError(f"every is {every!r}, expected a whole number from 1")
+    search = Search(outside, videos=every is not None)
     found: dict[str, Path] = {}
     for given in inputs:
         for path in _of_input(given, search):
             found.setdefault(search.real(str(path)), path)
     if search.skipped:
         log.warning("skipped: %s", search.skipped)
-    return list(found.values())
+    paths = list(found.values())
+    if every is not None:
+        return [image for path in paths for image in (frames_of(path, every) if is_video(path) else [path])]
+    if paths and all(map(is_video, paths)):
+        raise ValueError(f"{paths[0]} {NEEDS_EVERY}")
+    return paths
 
 
 def _of_input(given: str | Path, search: Search) -> list[Path]:
@@ -151,7 +161,13 @@ def name_outputs(paths: Iterable[Path], known: Mapping[str, str]) -> list[ImageF
     return [ImageFile(path, names[source]) for source, path in given.items()]
 
 
-def common_names(sources: Iterable[str]) -> list[str]:
+def shown_path(source: str, name: str) -> Path:
+    """The path of an image for a COCO file; of a frame that of a PNG beside the video, called like its outputs."""
+    video, number = split_frame(source)
+    return Path(source) if number is None else video.parent / f"{name}.png"
+
+
+def common_names(sources: Iterable[str | Path]) -> list[str]:
     """File names for a COCO file: each path relative to the deepest folder that holds them all, with slashes."""
     paths = [Path(source) for source in sources]
     try:
@@ -162,7 +178,10 @@ def common_names(sources: Iterable[str]) -> list[str]:
 
 
 def _stem(path: Path) -> str:
-    """The stem of an image's name, or all of it where the stem would be "." or ".."."""
+    """The stem of an image's name, or all of it where the stem would be "." or ".."; with the number of a frame."""
+    video, number = split_frame(path)
+    if number is not None:
+        return frame_name(video, number)
     return path.stem if path.stem.strip(".") else path.name
 
 

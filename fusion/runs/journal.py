@@ -15,6 +15,7 @@ from pathlib import Path
 from fusion.formats.record import Record
 from fusion.formats.schema import JOURNAL, JournalEnd, JournalEntry, JournalHead
 from ground.files import open_own, write_bytes
+from ground.video import split_frame
 
 
 @dataclass(frozen=True)
@@ -170,10 +171,14 @@ def _left(entry: JournalEntry) -> JournalEntry:
 def located(source: str, folder: str, earlier_folder: str) -> str:
     """The absolute path of a stored source: beside the folder or, if it is not there, beside where that was before."""
     here = os.path.normpath(os.path.join(folder, source))
-    if folder != earlier_folder and not os.path.exists(here):
+    if folder != earlier_folder and not _exists(here):
         there = os.path.normpath(os.path.join(earlier_folder, source))
-        return there if os.path.exists(there) else here
+        return there if _exists(there) else here
     return here
+
+
+def _exists(source: str) -> bool:
+    return split_frame(source)[0].exists()
 
 
 class Numbering:

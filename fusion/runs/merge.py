@@ -17,7 +17,7 @@ from typing import IO, Any
 from fusion.formats.coco_file import LISTS, CocoFile, read_coco
 from fusion.formats.schema import INSTANCES, JOURNAL, PANOPTIC, RESULTS, RUN
 from fusion.runs.choices import Keep
-from fusion.runs.inputs import common_names
+from fusion.runs.inputs import common_names, shown_path
 from fusion.runs.journal import located, read_lines
 from fusion.runs.outputs import holds_run
 from fusion.runs.spec import read_run
@@ -100,7 +100,7 @@ def _sources_of(folder: Path) -> dict[str, str]:
         raise ValueError(f"{'no folder' if not folder.exists() else 'no folder but a file:'} {folder}")
     run, head, here = read_run(folder), read_lines(folder / JOURNAL).head, os.path.abspath(folder)
     earlier = here if head is None else head.folder
-    return {image.file_name: located(image.source, here, earlier) for image in run.images}
+    return {image.file_name: str(shown_path(located(image.source, here, earlier), image.name)) for image in run.images}
 
 
 def _relative(path: str, root: Path) -> str:

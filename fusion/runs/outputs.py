@@ -23,6 +23,7 @@ SUFFIXES = {
     "overlays": ".png",
     "masks": ".npz",
     "annotations": ".json",
+    "frames": ".png",  # of videos
     # Of exports, see `fusion.runs.extras`
     "yolo/labels": ".txt",
     "labelstudio": ".json",

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from fusion.runs.outputs import TOP, holds_run
 from ground.images import HEIF_SUFFIXES, reads_heif
+from ground.video import SUFFIXES as VIDEO_SUFFIXES
+from ground.video import is_video
 
 # Of images in folders; a file that is named counts whatever its suffix.
 SUFFIXES = (
@@ -42,8 +44,9 @@ SUFFIXES = (
 class Search:
     """Finds images. Every folder is looked at once; `skipped` tells what was left out."""
 
-    def __init__(self, outside: Sequence[Path] = ()) -> None:
-        """Nothing is found in the folders `outside`, nor in the output folders of runs."""
+    def __init__(self, outside: Sequence[Path] = (), *, videos: bool = False) -> None:
+        """Nothing is found in the folders `outside`, nor in the output folders of runs. `videos` count as images."""
+        self._suffixes = (*SUFFIXES, *VIDEO_SUFFIXES) if videos else SUFFIXES
         self._real: dict[str, str] = {}
         self._barred: dict[tuple[str, str], bool] = {}
         self._outputs = {os.path.realpath(folder): True for folder in outside}
@@ -88,12 +91,15 @@ class Search:
     def skipped(self) -> str:
         """What was left out and why, on one line; empty if nothing was."""
         heif = [path for path in self._other if path.lower().endswith(HEIF_SUFFIXES)]
-        suffixes = Counter(os.path.splitext(path)[1].lower() for path in self._other.difference(heif))
+        videos = [path for path in self._other if is_video(path)]
+        suffixes = Counter(os.path.splitext(path)[1].lower() for path in self._other.difference(heif, videos))
         reasons = []
         if suffixes:
             kinds = sorted(suffixes, key=lambda suffix: (-suffixes[suffix], suffix))[:8]
             shown = ", ".join(suffix or "none" for suffix in kinds)
             reasons.append(f"{_files(suffixes.total())} whose suffix is no image's ({shown})")
+        if videos:
+            reasons.append(f"{_files(len(videos))} of video (--every 10 takes each tenth frame)")
         if heif:
             reasons.append(f"{_files(len(heif))} in HEIC (pip install 'emerseg[heic]' reads them)")
         reasons += [f"the folder {folder}, which cannot be read ({why})" for folder, why in self._unreadable.items()]
@@ -128,7 +134,7 @@ class Search:
                 lower = name.lower()
                 if name.startswith("."):
                     continue
-                if lower.endswith(SUFFIXES) or (lower.endswith(HEIF_SUFFIXES) and reads_heif()):
+                if lower.endswith(self._suffixes) or (lower.endswith(HEIF_SUFFIXES) and reads_heif()):
                     found.append(os.path.join(folder, name))
                 else:
                     other.append(os.path.join(folder, name))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fusion.step.choices import SegmentationStyle
 from fusion.validate.faults import Json
+from ground.video import split_frame
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,13 @@ class ImageFacts:
     results: list[Json] | None  # one per annotation
     segments: list[Json] | None  # segments_info of panoptic.json
     centers: bool  # whether polygons run through the centres of pixels
+    is_frame: bool = False  # whether it is one of a video
 
 
 def image_facts(run: Json, instances: Json, results: list[Json] | None, panoptic: Json | None) -> Iterator[ImageFacts]:
     """The images that run.json knows the outputs of."""
     names = {image["file_name"]: image["name"] for image in run["images"]}
+    frames = {image["name"] for image in run["images"] if split_frame(image["source"])[1] is not None}
     found = by_image(instances["annotations"], instances["annotations"])
     listed = None
     if results is not None and len(results) == len(instances["annotations"]):
@@ -38,6 +41,7 @@ def image_facts(run: Json, instances: Json, results: list[Json] | None, panoptic
                 None if listed is None else listed.get(image["id"], []),
                 segments.get(image["id"]),
                 run["segmentation"] == SegmentationStyle.POLYGON_CENTERS,
+                names[image["file_name"]] in frames,
             )
 
 

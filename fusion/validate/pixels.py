@@ -44,7 +44,9 @@ def image_faults(
         size = f"{width} x {height} px"
         yield Fault(INSTANCES, f"image {image.name} has {size}, too many to look at: --max-megapixels allows more")
         return
-    yield from _overlay_faults(output, image, record)
+    yield from _drawn_faults(output, "overlays", image, None if record is None else record.overlay_pixels)
+    if image.is_frame:
+        yield from _drawn_faults(output, "frames", image, None if record is None else record.pixels)
     masks = (yield from _read_masks(output, image, record)) if with_masks else None
     owners = yield from paint(image)
     ids = yield from _read_panoptic(output, image)
@@ -58,13 +60,13 @@ def image_faults(
         yield from extra_image_faults(output, image, owners, extras, categories)
 
 
-def _overlay_faults(output: Path, image: ImageFacts, record: ImageRecord | None) -> Iterator[Fault]:
-    """Whether its overlay is what the run drew."""
-    opened = yield from _read_png(output, "overlays", image)
-    if opened is None or record is None:
+def _drawn_faults(output: Path, kind: str, image: ImageFacts, pixels: str | None) -> Iterator[Fault]:
+    """Whether its overlay, or its frame, is what the run drew: of that `pixel_hash`, if it is known."""
+    opened = yield from _read_png(output, kind, image)
+    if opened is None or pixels is None:
         return
-    if opened.mode != "RGB" or pixel_hash(np.asarray(opened)) != record.overlay_pixels:
-        yield Fault(_relative("overlays", image.name), "is not what the run drew")
+    if opened.mode != "RGB" or pixel_hash(np.asarray(opened)) != pixels:
+        yield Fault(_relative(kind, image.name), "is not what the run drew")
 
 
 def _read_panoptic(output: Path, image: ImageFacts) -> Check[NDArray[np.int32] | None]:
