@@ -24,6 +24,7 @@ MAX_MEGAPIXELS = 180.0  # about Pillow's own guard against decompression bombs
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 # Bytes that a PNG's texts and colour profile may take: as much as the largest image; Pillow's own limit is 1 MB.
 _MAX_TEXT = int(3e6 * MAX_MEGAPIXELS)
+_DECODED_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 _WHITE = (255, 255, 255, 255)
 
 ImageLike = Image.Image | NDArray[np.uint8]  # what users may give: see `as_rgb`
@@ -43,7 +44,10 @@ def read_image(path: str | Path, bits: int | None = None) -> NDArray[np.uint8]:
 
 
 def decode_image(data: bytes, bits: int | None = None) -> NDArray[np.uint8]:
-    """The same of what an image file holds. ValueError as for `read_image`, with "image" in place of the path."""
+    """The same of what an image file holds. ValueError as for `read_image`, with "image" in place of the path.
+
+    It may come from anybody: only _DECODED_FORMATS are read, for which Pillow starts no other program (as for EPS).
+    """
     return _read(data, "image", bits)
 
 
@@ -109,14 +113,20 @@ def as_rgb(image: ImageLike) -> NDArray[np.uint8]:
 def _decoded(source: Path | bytes) -> Image.Image:
     """The image of a file, or of its bytes, with its pixels; without metadata if that keeps it from being read."""
     try:
-        return _loaded(Image.open(source if isinstance(source, Path) else io.BytesIO(source)))
+        return _loaded(Image.open(source) if isinstance(source, Path) else _opened(source))
     except Image.DecompressionBombError:
         raise
     except Exception:  # decoders of damaged files raise almost anything: OSError, SyntaxError, IndexError, …
         data = without_metadata(source.read_bytes() if isinstance(source, Path) else source)
         if data is None:
             raise
-        return _loaded(Image.open(io.BytesIO(data)))
+        return _loaded(_opened(data))
+
+
+def _opened(data: bytes) -> Image.Image:
+    """An image of one of _DECODED_FORMATS, its pixels not yet decoded."""
+    Image.init()
+    return Image.open(io.BytesIO(data), formats=[name for name in _DECODED_FORMATS if name in Image.OPEN])
 
 
 def _loaded(image: Image.Image) -> Image.Image:

@@ -421,7 +421,8 @@ def test_the_bytes_of_a_deep_png_are_read_as_the_file(tmp_path):
     data = path.read_bytes()
     with_sbit(path, (12, 12, 12))
     np.testing.assert_array_equal(decode_image(path.read_bytes()), read_image(path))
-    for damaged in (data[: len(data) // 2], b"none"):
+    eps = saved(tmp_path / "a.eps", Image.fromarray(RGB)).read_bytes()  # for which Pillow would start Ghostscript
+    for damaged in (data[: len(data) // 2], b"none", eps):
         with pytest.raises(ValueError, match=r"^image: (cannot be decoded|not an image)"):
             decode_image(damaged)
 

@@ -358,6 +358,7 @@ def test_images_that_cannot_be_read(client, image, message):
         ({"seed": "1" * 18}, "seed is 1+, expected a whole number from 0 to"),
         ({"clusters": "101"}, "clusters is 101, expected 100 at most"),
         ({"clusters": "0"}, "emerdiff.clusters is 0"),
+        ({"min_area": "1" * 18}, "min_area is more than 0.02 megapixels"),
         ({"preset": "/etc/passwd"}, "unknown field 'preset'; known: image, file_name, labels"),
         ({"set": "ovseg.templates=/etc/passwd"}, "unknown field 'set'"),
     ],
@@ -374,6 +375,13 @@ def test_wrong_requests(client):
     assert_refused(client.post("/v1/segment", json={"image": "§", "labels": LABELS}), 422, "image is no base64")
     assert_refused(client.post("/v1/segment", json={"image": 7, "labels": LABELS}), 422, "image is 7")
     assert_refused(client.post("/v1/segment", json=[]), 422, "the body is list, expected an object")
+    for labels in (["a"] * 10_001, [{"name": 7}], 7, [[]]):
+        body = {"image": base64.b64encode(png()).decode(), "labels": labels}
+        assert_refused(client.post("/v1/segment", json=body), 422, "labels")
+    for number in (f"1{'0' * 5000}", "1e999", "NaN", "true", '""'):
+        body = f'{{"image": "", "labels": "cat", "min_score": {number}}}'.encode()
+        kind = {"content-type": "application/json"}
+        assert client.post("/v1/segment", content=body, headers=kind).status_code == 422
     kind = {"content-type": "application/json"}
     assert_refused(client.post("/v1/segment", content=b"{", headers=kind), 422, "the body is no JSON")
     assert_refused(client.post("/v1/segment", content=b"[" * 99999, headers=kind), 422, "the body is no JSON")

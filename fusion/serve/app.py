@@ -96,7 +96,7 @@ def health_of(service: Service) -> dict[str, Any]:
     return {
         "status": "healthy",
         "version": own_version(),
-        "uptime_seconds": round(time.time() - service.began, 1),
+        "uptime_seconds": round(time.monotonic() - service.began, 1),
         "models_loaded": 1,
         "timestamp": datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "queue": {

@@ -22,6 +22,8 @@ from ovseg.labels import Label, label_of
 
 _DATA_URI = re.compile(r"data:[\w.+-]+/[\w.+-]+(;[\w=.+-]+)*;base64,", re.ASCII)
 MAX_FILE_NAME = 200  # letters
+# Of labels, before they are looked at one by one: `Limits` says how many may be asked for.
+_MAX_TEXT, _MAX_LIST = 1_000_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Field:
 def labels_of(name: str, value: object) -> list[str | Label]:
     """Labels of a text such as "cat, grass, sky [stuff]", or of a list of names and mappings."""
     if isinstance(value, str):
+        if len(value) > _MAX_TEXT:
+            raise ValueError(f"{name} has {len(value)} letters, expected {_MAX_TEXT} at most")
         stripped = value.strip()
         if not stripped.startswith("["):
             return list(value.split(",")) if stripped else []
@@ -45,6 +49,8 @@ def labels_of(name: str, value: object) -> list[str | Label]:
             raise ValueError(f"{name} begins as a list of JSON and is none: {error}") from None
     if not isinstance(value, list):
         raise ValueError(f"{name} is {_short(value)}, expected text or a list of names and mappings")
+    if len(value) > _MAX_LIST:
+        raise ValueError(f"{name} has {len(value)} entries, expected {_MAX_LIST} at most")
     return [label_of(one, f"{name} {number}") for number, one in enumerate(value, start=1)]
 
 

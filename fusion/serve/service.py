@@ -85,7 +85,7 @@ class Service:
         self._ovseg = load_clip(self.preset, device=device, dtype=dtype)
         self._cache = MaskCache(int(self.limits.cache_megabytes * 1e6))
         self.line = Line(self.limits.queue)
-        self.began = time.time()
+        self.began = time.monotonic()  # s
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -115,8 +115,8 @@ class Service:
         wanted: Sequence[str | Label] = self.labels if labels is None else labels
         if not wanted:
             raise ValueError('no labels: give at least one name, as in "cat, grass, sky"')
+        self.limits.check_labels(wanted, background or ())
         other = self._background_besides(wanted) if background is None else background
-        self.limits.check_labels(wanted, other)
         source = MaskSource.of(self.masks if masks is None else masks, "masks")
         if source not in self.sources:
             known = ", ".join(self.sources)

@@ -28,4 +28,7 @@ def with_settings(preset: Preset, settings: Mapping[str, Any], limits: Limits) -
     emerdiff = replace(preset.emerdiff, **of_masks)
     if "clusters" in given and emerdiff.clusters > limits.max_clusters:
         raise ValueError(f"clusters is {emerdiff.clusters}, expected {limits.max_clusters} at most")
-    return replace(preset, emerdiff=emerdiff, fusion=replace(preset.fusion, **of_fusion))
+    fusion = replace(preset.fusion, **of_fusion)
+    if fusion.min_area > limits.max_megapixels * 1e6:
+        raise ValueError(f"min_area is more than {limits.max_megapixels:g} megapixels, which no image has")
+    return replace(preset, emerdiff=emerdiff, fusion=fusion)
