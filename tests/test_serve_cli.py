@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import signal
-from contextlib import nullcontext
+import socket
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
+from http.client import HTTPConnection
+from pathlib import Path
 
 import pytest
 from test_cli import emerseg
+from test_serve import body_of, held, png
 
 pytest.importorskip("uvicorn")
 import uvicorn
@@ -15,6 +24,8 @@ from fastapi.testclient import TestClient
 
 from fusion.cli import serve as command
 from fusion.serve import server
+from fusion.serve.app import create_app
+from fusion.serve.limits import Limits
 from fusion.serve.line import LineClosed
 from fusion.serve.service import Service
 from ground.images import limit_pixels
@@ -94,3 +105,80 @@ def test_ctrl_c_lets_the_line_go_first(tiny_preset):
     running.handle_exit(signal.SIGINT, None)
     assert running.force_exit
     service.close()
+
+
+class UnixConnection(HTTPConnection):
+    """HTTP over a socket that is a file: no network."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=60)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(self.path)
+
+    def ask(self, method, path, body=None):
+        self.request(method, path, body, {"Content-Type": "application/json"})
+        response = self.getresponse()
+        return response.status, json.loads(response.read())
+
+
+def listens(path):
+    with suppress(OSError):
+        UnixConnection(path).connect()
+        return True
+    return False
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no sockets that are files")
+def test_a_running_server_forgets_who_went_and_ends_by_ctrl_c(tiny_preset, monkeypatch):
+    """uvicorn itself: three requests, one of whose clients goes; then Ctrl-C: only the one in hand is answered."""
+    folder = tempfile.TemporaryDirectory()  # whose name is short, as those of sockets must be
+    path = Path(folder.name) / "socket"
+    service = Service(tiny_preset, masks="grid", limits=Limits(queue=4))
+    found = {}
+
+    def waiting():
+        return len(service.line.state.waiting)
+
+    def until(condition):
+        ends = time.monotonic() + 60
+        while not condition() and time.monotonic() < ends:
+            time.sleep(0.005)
+
+    def clients():
+        with held(service, monkeypatch) as (entered, end, begun), ThreadPoolExecutor(2) as pool:
+            try:
+                until(lambda: listens(path))
+                found["health"] = UnixConnection(path).ask("GET", "/health")
+                answers = [pool.submit(UnixConnection(path).ask, "POST", "/v1/segment", body_of(png(1)))]
+                entered.wait(60)
+                goes = UnixConnection(path)
+                goes.request("POST", "/v1/segment", body_of(png(2)), {"Content-Type": "application/json"})
+                until(lambda: waiting() == 1)
+                found["came"] = waiting()
+                goes.close()
+                until(lambda: waiting() == 0)
+                found["went"] = waiting()
+                answers.append(pool.submit(UnixConnection(path).ask, "POST", "/v1/segment", body_of(png(3))))
+                until(lambda: waiting() == 1)
+            finally:
+                os.kill(os.getpid(), signal.SIGINT)
+            found["waiting"] = answers[1].result(60)
+            end.set()
+            found["in hand"] = answers[0].result(60)
+            found["begun"] = list(begun)
+
+    with socket.socket(socket.AF_UNIX) as sock, ThreadPoolExecutor(1) as pool:
+        sock.bind(str(path))
+        asked = pool.submit(clients)
+        server.serve(create_app(service), service, sock)
+        asked.result(60)
+    assert found["health"][0] == 200 and (found["came"], found["went"]) == (1, 0)
+    assert found["waiting"][0] == 503 and found["waiting"][1]["error"]["code"] == "SHUTTING_DOWN"
+    assert found["in hand"][0] == 200 and found["in hand"][1]["annotations"]
+    assert found["begun"] == [png(1)]
+    assert not service.line._thread.is_alive()
+    folder.cleanup()
