@@ -172,6 +172,15 @@ def test_file_names_are_relative_to_the_root(runs, tmp_path):
         merge([runs / "one"], tmp_path / "m.json", root=runs / "y")
 
 
+def test_images_that_only_their_folder_tells_apart_are_noted(runs, theirs, tmp_path, caplog):
+    merge([runs / "one"], tmp_path / "m.json", into=theirs, root=runs)
+    assert f"1 images have the name of one of {theirs}, but in another folder, such as x/a.png and a.png" in caplog.text
+    caplog.clear()
+    merge([runs / "one"], tmp_path / "m.json", into=theirs, keep="ours")
+    merge([runs / "one", runs / "two"], tmp_path / "m.json")
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

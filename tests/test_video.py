@@ -103,6 +103,13 @@ def test_what_is_really_called_like_a_frame_is_a_file(tmp_path):
     assert split_frame("../A.MOV#000") == (Path("../A.MOV"), 0)
 
 
+def test_an_image_called_like_a_frame_is_an_image(tiny_preset, tmp_path):
+    path = tmp_path / "clip.mp4#3"
+    Image.fromarray(np.full((48, 64, 3), 90, np.uint8)).save(path, format="PNG")
+    assert segment(path, tmp_path / "out", tiny_preset, *GRID) == 0
+    assert list(validate(tmp_path / "out")) == [] and not (tmp_path / "out/frames").exists()
+
+
 def test_frames_too_large_are_refused(tmp_path):
     path = write_video(tmp_path / "clip.avi", "MJPG", 2)
     limit_pixels(0.001)

@@ -8,6 +8,7 @@ names are, images if their file names are. Entries are decoded one at a time: me
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from fusion.runs.journal import located, read_lines
 from fusion.runs.outputs import holds_run
 from fusion.runs.spec import read_run
 from ground.files import replacing
+
+log = logging.getLogger(__name__)
 
 _SHOWN = 5  # images whose names an error says
 _OF_RUNS = (INSTANCES, RESULTS, PANOPTIC, RUN, JOURNAL)
@@ -65,6 +68,12 @@ def merge(
     for source in _opened(folders, root):
         merged.add(source)
     merged.check()
+    if into is not None and (alike := merged.called_alike()):
+        log.warning(
+            "%s, such as %s and %s: if they are the same, --root says what file names are relative to",
+            f"{len(alike)} images have the name of one of {into}, but in another folder",
+            *alike[0],
+        )
     with replacing(output) as file:
         return merged.write(file)
 
@@ -191,6 +200,13 @@ class _Merged:
                 f"{count} in both {self.shared[names[0]]}: {', '.join(names[:_SHOWN])}{more}; "
                 "say whose annotations to keep: --keep theirs (what comes first) or --keep ours (the last)"
             )
+
+    def called_alike(self) -> list[tuple[str, str]]:
+        """(ours, theirs): images of folders that only the folder of their file name tells from one of the first file."""
+        first = set(self.image_ids[0].values())
+        theirs = {name.split("/")[-1]: name for name, image in self.known_images.items() if image.id in first}
+        names = [name for name, image in self.known_images.items() if image.id not in first]
+        return [(name, theirs[base]) for name in names if (base := name.split("/")[-1]) in theirs]
 
     def write(self, file: IO[bytes]) -> MergeCounts:
         """The document, with whatever the first source holds beside the lists."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fusion.step.choices import SegmentationStyle
 from fusion.validate.faults import Json
@@ -23,10 +24,12 @@ class ImageFacts:
     is_frame: bool = False  # whether it is one of a video
 
 
-def image_facts(run: Json, instances: Json, results: list[Json] | None, panoptic: Json | None) -> Iterator[ImageFacts]:
+def image_facts(
+    output: Path, run: Json, instances: Json, results: list[Json] | None, panoptic: Json | None
+) -> Iterator[ImageFacts]:
     """The images that run.json knows the outputs of."""
     names = {image["file_name"]: image["name"] for image in run["images"]}
-    frames = {image["name"] for image in run["images"] if split_frame(image["source"])[1] is not None}
+    frames = {image["name"] for image in run["images"] if split_frame(output / image["source"])[1] is not None}
     found = by_image(instances["annotations"], instances["annotations"])
     listed = None
     if results is not None and len(results) == len(instances["annotations"]):

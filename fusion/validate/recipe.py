@@ -60,7 +60,7 @@ def validate(output: Path) -> Iterator[Fault]:
         yield from agreement_with_run_faults(run, instances, panoptic)
         fusion = yield from fusion_settings(run)
         extras = yield from read_extras(output, run, instances, results)
-        for image in image_facts(run, instances, results, panoptic):
+        for image in image_facts(output, run, instances, results, panoptic):
             with_masks = run["masks"] != MaskSource.NONE
             categories = instances["categories"]
             yield from image_faults(output, image, categories, fusion, extras, with_masks=with_masks)
