@@ -202,7 +202,7 @@ class _Merged:
             )
 
     def called_alike(self) -> list[tuple[str, str]]:
-        """(ours, theirs): images of folders that only the folder of their file name tells from one of the first file."""
+        """(ours, theirs): file names of images that only their folder tells from one of the first source."""
         first = set(self.image_ids[0].values())
         theirs = {name.split("/")[-1]: name for name, image in self.known_images.items() if image.id in first}
         names = [name for name, image in self.known_images.items() if image.id not in first]
