@@ -7,12 +7,8 @@ makes only what is missing.
 from __future__ import annotations
 
 import json
-import logging
-import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from functools import cache
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -30,17 +26,12 @@ from fusion.formats.schema import (
     Annotation,
     ImageEntry,
     ImageRecord,
-    JournalEntry,
 )
 from fusion.runs.choices import Export
 from fusion.runs.job import Finished
-from fusion.runs.outputs import YOLO_IMAGES, output_file, png_bytes, yolo_images
+from fusion.runs.outputs import output_file
 from ground.files import read_own, replacing, write_bytes
-from ground.images import read_image
-from ground.video import split_frame
 from ovseg.labels import Label
-
-log = logging.getLogger(__name__)
 
 Encode = Callable[[ImageRecord, Sequence[Label]], bytes]
 
@@ -180,41 +171,3 @@ class _Polygons(_Of):
 
     def close(self, images: Sequence[ImageEntry]) -> None:
         self._document.close({"images": list(images), "categories": categories(self._labels)})
-
-
-def attach_yolo_image(output: Path, bits: int | None, entry: JournalEntry) -> None:
-    """Put an image where YOLO's tools look for it: yolo/images/NAME.SUFFIX, as a link to the file, relative to it.
-
-    Where there can be no links it is a copy; and a PNG of it, if ultralytics would not look for files of that suffix.
-    """
-    source, folder = Path(entry.source), output / YOLO_IMAGES
-    if split_frame(source)[1] is not None:
-        source = Path(os.path.abspath(output_file(output, "frames", entry.name)))
-    known = source.suffix.lower() in yolo.SUFFIXES
-    path = folder / f"{entry.name}{source.suffix if known else '.png'}"
-    try:
-        target = os.path.relpath(source, os.path.realpath(folder))
-    except ValueError:  # on another drive of Windows
-        target = str(source)
-    if known and path.is_symlink() and os.readlink(path) == target:
-        return
-    if path.exists() and not path.is_symlink():
-        return
-    for other in yolo_images(output, entry.name):
-        other.unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not known:
-        with suppress(OSError, ValueError):  # gone since: the next run does it
-            write_bytes(path, png_bytes(read_image(source, bits)))
-        return
-    try:
-        path.symlink_to(target)
-    except (OSError, NotImplementedError) as error:
-        _note_copies(folder, str(error))
-        with suppress(FileNotFoundError), replacing(path) as copy, source.open("rb") as file:
-            shutil.copyfileobj(file, copy)
-
-
-@cache
-def _note_copies(folder: Path, reason: str) -> None:
-    log.warning("images are copied to %s, as there can be no links (%s)", folder, reason)

@@ -24,10 +24,11 @@ from fusion.formats.semantic import semantic_png
 from fusion.models.sources import coarse_masks
 from fusion.runs.choices import Export
 from fusion.runs.exports import read_record, write_exports
-from fusion.runs.extras import attach_yolo_image, encode_kinds, files_of, kinds_of
+from fusion.runs.extras import encode_kinds, files_of, kinds_of
 from fusion.runs.job import Compute, Encoded, Job
 from fusion.runs.outputs import masks_metadata, output_file, pixel_hash, png_bytes
 from fusion.runs.spec import RunSpec
+from fusion.runs.yolo_folder import attach_yolo_image
 from fusion.step.choices import MaskSource, SegmentationStyle
 from fusion.step.pipeline import fuse
 from ground.files import own_size
