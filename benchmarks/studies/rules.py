@@ -94,9 +94,9 @@ class Votes:
         return (labels + 1).astype(np.int32)[self.voters.label_map]
 
 
-def built(votes: Votes, rule: str) -> LabelMap:
-    """A rule of `fusion.step`."""
-    return fuse(votes.masks, votes.coarse, replace(votes.config, fuse=rule)).label_map
+def built(votes: Votes, rule: str, **settings: float) -> LabelMap:
+    """A rule of `fusion.step`, with other settings of `FusionConfig`."""
+    return fuse(votes.masks, votes.coarse, replace(votes.config, fuse=rule, **settings)).label_map
 
 
 def coarse_map(votes: Votes) -> LabelMap:
@@ -190,6 +190,7 @@ RULES: dict[str, Callable[[Votes], LabelMap]] = {
     BASE: partial(built, rule=BASE),
     "embedding": partial(built, rule="embedding"),
     "auto": partial(built, rule="auto"),
+    **{f"auto, margin < {m}": partial(built, rule="auto", clear_margin=m) for m in (0.4, 0.8, 1.0)},
     "the coarse map alone": coarse_map,
     **{f"mean score, temperature {t}": partial(mean_score, temperature=t) for t in (0.5, 1, 2)},
     "mean log score": mean_log_score,
