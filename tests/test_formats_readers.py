@@ -133,13 +133,14 @@ def test_label_studio_reads_our_masks(photos, tiny_preset, tmp_path):  # noqa: F
 
 
 def test_ultralytics_loads_our_masks(photos, tiny_preset, tmp_path, monkeypatch):  # noqa: F811
-    """Its loader, as for training: images are found, labels belong to them, filled polygons are our semantic maps."""
+    """Its loader: images are found, labels belong to them, filled polygons are our semantic maps."""
     monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
     monkeypatch.setenv("YOLO_AUTOINSTALL", "false")
     monkeypatch.setenv("YOLO_OFFLINE", "true")
     utils, dataset = imported("ultralytics.data.utils"), imported("ultralytics.data.dataset")
     output = tmp_path / "out"
-    assert segment(photos, output, tiny_preset, *GRID, "--export", "yolo") == 0
+    settings = ("--masks", "slic", "--clusters", "9", "-q")  # borders of all directions
+    assert segment(photos, output, tiny_preset, *settings, "--export", "yolo") == 0
     data = utils.check_det_dataset(str(output / "yolo/data.yaml"), autodownload=False)
     assert data["names"] == {0: "cat", 1: "grass", 2: "sky"}
     loaded = dataset.YOLODataset(img_path=data["train"], data=data, task="segment", augment=False, imgsz=64)
@@ -149,9 +150,11 @@ def test_ultralytics_loads_our_masks(photos, tiny_preset, tmp_path, monkeypatch)
         semantic = np.array(Image.open(output / "semantic" / f"{name}.png"))
         height, width = label["shape"]
         assert semantic.shape == (height, width)
-        found = np.zeros_like(semantic)
-        segments = loaded.get_image_and_label(number)["instances"].segments  # as many points as it trains with
-        for (index,), points in zip(label["cls"], segments, strict=True):
-            mask = utils.polygon2mask((height, width), [(points * (width, height)).ravel()])
-            found[mask > 0] = index + 1
-        np.testing.assert_array_equal(found, semantic)
+        # As they are read, and with the thousand points on each line that it trains with: these may leave a diagonal.
+        resampled = loaded.get_image_and_label(number)["instances"].segments
+        for segments, allowed in ((label["segments"], 0), (resampled, 0.002 * semantic.size)):
+            found = np.zeros_like(semantic)
+            for (index,), points in zip(label["cls"], segments, strict=True):
+                mask = utils.polygon2mask((height, width), [(points * (width, height)).ravel()])
+                found[mask > 0] = index + 1
+            assert np.count_nonzero(found != semantic) <= allowed

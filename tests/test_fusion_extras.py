@@ -99,7 +99,7 @@ def test_a_row_per_piece_and_classes_from_0():
     assert [int(row[0]) for row in rows] == [2, 2, 2, 3]
     assert all(len(row) >= 7 and len(row) % 2 for row in rows)
     assert all(0 <= float(value) < 1 for row in rows for value in row[1:])
-    np.testing.assert_allclose(np.array(rows[1][1:], float).reshape(-1, 2), [[6.25 / 12, 6.25 / 9]] * 3, atol=1e-6)
+    np.testing.assert_allclose(np.array(rows[1][1:], float).reshape(-1, 2), [[6.499 / 12, 6.499 / 9]] * 3, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,9 @@ SUFFIXES = (
     ".tiff",
     ".webp",
 )
+# px, from the index of a pixel to its point: nearly the centre, so that readers that cut off decimals stay on diagonals
+# between two points as well (ultralytics puts a thousand points on each line); below it, so that rounding comes back.
+_CENTER = 0.499
 _HEAD = """\
 # `yolo segment train data=PATH_OF_THIS_FILE` reads it as it is. train and val are the same images: split them yourself.
 """
@@ -53,9 +56,8 @@ def label_rows(record: ImageRecord) -> bytes:
     for region in record.regions:
         left, top, *_ = region.bbox
         for polygon in center_polygons(region_mask(region), left, top):
-            # 7 decimals are a twentieth of a pixel at a million of them.
-            points = np.reshape(polygon, (-1, 2)) / (width, height)
-            rows.append(f"{region.category_id - 1} " + " ".join(map("%.7f".__mod__, points.ravel().tolist())) + "\n")
+            points = (np.floor(np.reshape(polygon, (-1, 2))) + _CENTER) / (width, height)
+            rows.append(f"{region.category_id - 1} " + " ".join(map("%.8f".__mod__, points.ravel().tolist())) + "\n")
     return "".join(rows).encode("ascii")
 
 
