@@ -130,6 +130,17 @@ STUDIES = (
         ),
         "modulates at 16×16 alone",
     ),
+    Study(
+        "shortcuts",
+        "What is left out for speed",
+        (
+            Value("nothing"),
+            Value("later timesteps", {"one_step": True}),
+            Value("decoding", {"differences": "latents"}),
+            Value("both", {"one_step": True, "differences": "latents"}),
+        ),
+        f"nothing; {_NOT_STUDIED}",
+    ),
     Study("clusters", "K: how many masks", _over("clusters", (10, 20, 30, 40, 60)), "10 to 40 hardly differ"),
     Study(
         "modulate",
