@@ -83,7 +83,17 @@ def test_row_groups_do_not_change_the_rows(photos, tiny_preset, tmp_path, arrow,
 def test_without_pyarrow_one_line_says_what_installs_it(photos, tiny_preset, tmp_path, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setattr(parquet_format, "find_spec", lambda name: None)
     assert segment(photos, tmp_path / "out", tiny_preset, *GRID, "--export", "parquet") == 2
-    assert "parquet needs the package pyarrow: pip install 'emerseg[parquet]'" in capsys.readouterr().err
+    line = "emerseg: error: parquet needs the package pyarrow: pip install 'emerseg[parquet]'\n"
+    assert capsys.readouterr().err.endswith(line)
+    # Where an earlier run wrote it, nothing says something else than the table does.
+    assert segment(photos, tmp_path / "out", tiny_preset, *GRID) == 0
+    assert emerseg("convert", tmp_path / "out", "--to", "parquet") == 2
+    run = tmp_path / "out/run.json"
+    run.write_text(run.read_text().replace('"exports": []', '"exports": ["parquet"]'))
+    capsys.readouterr()
+    assert segment(photos, tmp_path / "out", tiny_preset, *GRID) == 2
+    assert emerseg("relabel", tmp_path / "out", "--labels", "dog", "-q") == 2
+    assert capsys.readouterr().err == 2 * line
 
 
 # Label Studio

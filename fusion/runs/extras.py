@@ -65,11 +65,15 @@ _FILES: Mapping[Export, tuple[str, ...]] = {
 
 
 def exports_of(names: Iterable[str]) -> tuple[Export, ...]:
-    """The exports of these names, each once, in the order of `Export`. ValueError if one is none, or cannot be made."""
+    """The exports of these names, each once, in the order of `Export`. ValueError if one is none."""
     asked = {Export.of(name, "export") for name in names}
-    if Export.PARQUET in asked:
-        parquet.check_parquet()
     return tuple(export for export in Export if export in asked)
+
+
+def check_exports(exports: Iterable[Export]) -> None:
+    """ValueError, with what installs it, if a package is missing that one of these needs."""
+    if Export.PARQUET in exports:
+        parquet.check_parquet()
 
 
 def kinds_of(exports: Iterable[Export]) -> tuple[str, ...]:

@@ -94,10 +94,10 @@ def opened_run(
 
 def _with_earlier_exports(spec: RunSpec, output: Path) -> RunSpec:
     """With those that the folder holds: they go on to say what its other files do."""
+    earlier: Sequence[str] = ()
     with suppress(ValueError):
         earlier = read_run(output).exports
-        return replace(spec, exports=exports_of([*spec.exports, *earlier])) if spec.labels and earlier else spec
-    return spec
+    return replace(spec, exports=exports_of([*spec.exports, *earlier])) if spec.labels and earlier else spec
 
 
 def _ran_otherwise(spec: RunSpec, output: Path) -> str:

@@ -24,7 +24,7 @@ from fusion.formats.semantic import semantic_png
 from fusion.models.sources import coarse_masks
 from fusion.runs.choices import Export
 from fusion.runs.exports import read_record, write_exports
-from fusion.runs.extras import encode_kinds, files_of, kinds_of
+from fusion.runs.extras import check_exports, encode_kinds, files_of, kinds_of
 from fusion.runs.job import Compute, Encoded, Job
 from fusion.runs.outputs import masks_metadata, output_file, pixel_hash, png_bytes
 from fusion.runs.spec import RunSpec
@@ -119,7 +119,11 @@ def segment_job(output: Path, spec: RunSpec) -> Job:
 
 
 def about_all(output: Path, labels: Sequence[Label], exports: Sequence[Export], bits: int | None) -> dict[str, Any]:
-    """The fields of a Job that are made of the records of its images: the files about all of them, and the extras."""
+    """The fields of a Job that are made of the records of its images: the files about all of them, and the extras.
+
+    ValueError as for `check_exports`.
+    """
+    check_exports(exports)
 
     def complete(entry: JournalEntry, kinds: Sequence[str]) -> dict[str, bytes]:
         try:
