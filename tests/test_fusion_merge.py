@@ -165,6 +165,14 @@ def test_ours_of_another_size_is_refused(runs, theirs, tmp_path):
     assert merge([runs / "one"], tmp_path / "m.json", into=theirs, keep="theirs").images == 3
 
 
+def test_a_file_that_is_changed_meanwhile_is_named(theirs):
+    file = read_coco(theirs)
+    assert [entry.value["id"] for entry in file.entries("images")] == [90, 8]
+    theirs.write_text(THEIRS.replace("90", "91"), encoding="utf-8")
+    with pytest.raises(ValueError, match="was changed while it was read"):
+        list(file.entries("images"))
+
+
 def test_file_names_are_relative_to_the_root(runs, tmp_path):
     merge([runs / "one"], tmp_path / "m.json", root=runs)
     assert [image["file_name"] for image in read(tmp_path / "m.json")["images"]] == ["x/a.png", "x/b.png"]

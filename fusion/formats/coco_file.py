@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import reprlib
@@ -25,25 +26,32 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class CocoFile:
-    """The text of a file, and where its members are."""
+    """A file, and where its members are; its text is read again whenever something of it is asked for."""
 
     path: Path
-    text: str
     places: Mapping[str, slice]  # key → where its value stands
+    digest: bytes  # of the text
 
     def entries(self, key: str) -> Iterator[Entry]:
         """The entries of one of LISTS, in order; none if there is no such list."""
         if key in self.places:
-            for value, place in _items(self.text, self.places[key].start):
-                yield Entry(value, self.text[place])
+            text = self._text()
+            for value, place in _items(text, self.places[key].start):
+                yield Entry(value, text[place])
 
     def raw(self, key: str) -> str:
         """The text of a member."""
-        return self.text[self.places[key]]
+        return self._text()[self.places[key]]
+
+    def _text(self) -> str:
+        text, digest = _read(self.path)
+        if digest != self.digest:
+            raise ValueError(f"{self.path} was changed while it was read")
+        return text
 
 
 def read_coco(path: Path) -> CocoFile:
-    """The file, checked as far as its ids are used. Memory is that of its text: entries are decoded one at a time.
+    """The file, checked as far as its ids are used. Its text is in memory meanwhile; entries are decoded one at a time.
 
     FileNotFoundError if there is none; ValueError, in one line, unless it is an object with lists of images and
     categories (annotations may be missing) whose entries have the ids and names that COCO says.
@@ -51,19 +59,27 @@ def read_coco(path: Path) -> CocoFile:
     if not path.exists():
         raise FileNotFoundError(f"no COCO file {path}")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text, digest = _read(path)
         places = _members(text)
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no COCO file: {_reason(error)}") from None
-    file = CocoFile(path, text, places)
+    file = CocoFile(path, places, digest)
     for key in LISTS:
         if key not in places and key != "annotations":
             raise ValueError(f"{path} is no COCO file: it has no {key}")
-        if key in places and not file.raw(key).startswith("["):
-            raise ValueError(f"{path} is no COCO file: {key} are {reprlib.repr(file.raw(key))}, expected a list")
-        for number, entry in enumerate(file.entries(key), start=1):
-            _check(file, f"{key} {number}", entry.value, _NEEDED[key])
+        if key not in places:
+            continue
+        if text[places[key].start] != "[":
+            raise ValueError(f"{path} is no COCO file: {key} are {reprlib.repr(text[places[key]])}, expected a list")
+        for number, (value, _) in enumerate(_items(text, places[key].start), start=1):
+            _check(file, f"{key} {number}", value, _NEEDED[key])
     return file
+
+
+def _read(path: Path) -> tuple[str, bytes]:
+    """(text, digest) of a file."""
+    data = path.read_bytes()
+    return data.decode("utf-8-sig"), hashlib.sha256(data).digest()
 
 
 # What an entry of a list must have, of what kind.

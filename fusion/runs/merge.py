@@ -2,7 +2,7 @@
 
 Sources come one after the other: the file, then the folders. Ids of the file stay, as does every entry, letter by
 letter, with whatever else the file holds; what comes later gets the next free ids, from 1. Categories are one if their
-names are, images if their file names are. Entries are decoded one at a time: memory is about that of the text.
+names are, images if their file names are. Entries are decoded one at a time: memory is about that of the longest file.
 """
 
 from __future__ import annotations
