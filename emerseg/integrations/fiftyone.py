@@ -48,6 +48,7 @@ class EmersegModel(fom.Model, fom.SamplesMixin):
     ragged_batches = True
     transforms = None
     preprocess = False
+    # FiftyOne asks it for thresholds; without one it leaves out what is below them itself.
     config = None
 
     def __init__(self, spec: RunSpec, output: str = "detections") -> None:
@@ -60,7 +61,7 @@ class EmersegModel(fom.Model, fom.SamplesMixin):
     def predict(self, arg: NDArray[np.uint8], sample: Any = None) -> fo.Label | dict[str, fo.Label]:
         """The labels of an image (H, W, 3) uint8, or of the file of `sample`, by `output`."""
         of_file = isinstance(sample, fo.Sample) and sample.media_type == "image"
-        image = read_image(sample.filepath) if of_file else np.ascontiguousarray(arg[..., :3])
+        image = read_image(sample.filepath) if of_file else np.ascontiguousarray(arg)
         result = segment(image, self.spec)
         if self.output == Output.DETECTIONS:
             return _detections(result)

@@ -115,7 +115,7 @@ class EmersegBackend(LabelStudioMLBase):
         return {"model_version": _version(spec), "score": score, "result": result}
 
     def _image(self, task: Mapping[str, Any], key: str) -> NDArray[np.uint8]:
-        """Fetched by the SDK: a path, an upload, a local or cloud storage, a URL. 1.x knows host and token itself."""
+        """Fetched by the SDK: an upload, local or cloud storage, a URL. 1.x is told host and token by Label Studio."""
         path = get_local_path(
             task["data"][key],
             hostname=getattr(self, "hostname", None),
@@ -126,12 +126,14 @@ class EmersegBackend(LabelStudioMLBase):
 
 
 def backend(**settings: Any) -> type[EmersegBackend]:
-    """The backend with `settings`, all those of `spec_of` but for labels: `init_app(backend(preset="mini"))`.
+    """EmersegBackend with `settings`, all those of `spec_of` but for labels: `init_app(backend(preset="mini"))`.
 
+    The class itself is set, as label-studio-ml has one server a process, and hands its class to further processes.
     ValueError, in one line, on settings that are wrong.
     """
     spec_of(["anything"], **settings)
-    return type("EmersegBackend", (EmersegBackend,), {"settings": settings})
+    EmersegBackend.settings = settings
+    return EmersegBackend
 
 
 def region_results(region: LabelledRegion, size_hw: tuple[int, ...], wanted: Wanted) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from pycocotools import mask as rle_codec
@@ -14,7 +16,7 @@ from label_studio_sdk._extensions.label_studio_tools.core.utils import io
 from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 
-from emerseg.integrations.labelstudio import backend, read_config
+from emerseg.integrations.labelstudio import EmersegBackend, backend, read_config
 from ovseg import Label
 
 pytestmark = pytest.mark.integrations
@@ -85,6 +87,10 @@ def test_an_image_that_is_not_there_gets_no_region(client, caplog):
     prediction = predicted(client, image="/data/local-files/?d=../etc/passwd")
     assert (prediction["result"], prediction["score"]) == ([], 0.0)
     assert "task 5 has no image" in caplog.text
+
+
+def test_the_class_can_be_handed_to_the_processes_that_1x_starts_after_annotations(folder):
+    assert pickle.loads(pickle.dumps(backend(preset=str(folder.preset)))) is EmersegBackend
 
 
 def test_words_come_from_values_hints_and_predicted_values():
