@@ -17,7 +17,7 @@ from tiny_fusion import coarse_of, masks_of
 from fusion.serve.app import create_app
 from fusion.serve.limits import Limits
 from fusion.serve.service import Answer, Service
-from fusion.serve.xanylabeling import shapes_of
+from fusion.serve.shapes import shapes_of
 from fusion.step.pipeline import fuse
 from ground.images import limit_pixels
 from ovseg import Label

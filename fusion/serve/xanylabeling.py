@@ -2,37 +2,30 @@
 
 The protocol is that of https://github.com/CVHub520/X-AnyLabeling-Server (0.0.1, docs/router.md), as its client
 speaks it (X-AnyLabeling, anylabeling/services/auto_labeling/remote_server.py): GET /v1/models, whose `data` holds a
-model by its id; POST /v1/predict with `model`, `image` and `params`; a key in the header `Token`. The client reads
-`data.shapes`, closes a polygon where its first point comes again, and fills it by OpenCV when it exports: so polygons
-run through the centres of pixels, and with `epsilon_factor` 0 they are exact.
+model by its id; POST /v1/predict with `model`, `image` and `params`; a key in the header `Token`. What it reads of
+shapes, `shapes.py` makes.
 
 Different from there: errors have a status of their own, so that the client shows them, and a full queue is 429.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-import cv2
-import numpy as np
 from fastapi import FastAPI, Request
-from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from emerdiff.speed import Speed
-from fusion.formats import coco
-from fusion.formats.polygons import center_polygons, region_polygons
-from fusion.formats.schema import Polygon
 from fusion.serve.answers import OUTPUTS
 from fusion.serve.errors import RequestError
 from fusion.serve.exchange import Exchange
 from fusion.serve.fields import image_of, labels_of
-from fusion.serve.service import Answer, Service
+from fusion.serve.service import Service
+from fusion.serve.shapes import shapes_of
 from fusion.step.choices import FuseRule
 from ground.choices import Choice
 from ovseg.labels import Label
@@ -54,25 +47,6 @@ def models_of(service: Service) -> dict[str, Any]:
         "limits": asdict(service.limits),
         "outputs": list(OUTPUTS),
     }
-
-
-def shapes_of(answer: Answer, confidence: float = 0.0, epsilon_factor: float = 0.0) -> list[dict[str, Any]]:
-    """A polygon for each piece of each region whose score is at least `confidence`, its first point again at its end.
-
-    `epsilon_factor` of its length is how far a polygon may leave the pixels' centres. Pieces of one region have its
-    number as their `group_id`. A piece that has no area as a polygon is left out.
-    """
-    regions, id_map = coco.regions(answer.result)
-    shapes = []
-    for number, (region, pieces) in enumerate(
-        zip(regions, region_polygons(regions, id_map, center_polygons), strict=True), start=1
-    ):
-        if region.evidence.score < confidence:
-            continue
-        rings = [ring for piece in pieces if (ring := _ring(piece, epsilon_factor))]
-        label = answer.result.labels[region.category_id - 1].name
-        shapes += [_shape(label, ring, region.evidence.score, number if len(rings) > 1 else None) for ring in rings]
-    return shapes
 
 
 def add_paths(app: FastAPI, service: Service) -> None:
@@ -160,37 +134,6 @@ def _share(params: Mapping[str, Any], name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ValueError(f"{name} is {str(value)[:60]}, expected a number from 0 to 1")
     return float(value)
-
-
-def _ring(polygon: Polygon, epsilon_factor: float) -> list[list[float]] | None:
-    """The points of a polygon, closed; None if fewer than three differ. Its first point comes in it only once."""
-    points: NDArray[Any] = np.array(polygon, np.float32).reshape(-1, 2)
-    if epsilon_factor > 0:
-        points = cv2.approxPolyDP(points, epsilon_factor * cv2.arcLength(points, True), True).reshape(-1, 2)
-    found: list[tuple[float, float]] = [(float(x), float(y)) for x, y in points]
-    if len(set(found)) < 3:
-        return None
-    # The client drops the first point wherever it comes again, as where a hole is joined to the outline.
-    times = Counter(found)
-    start = next((index for index, point in enumerate(found) if times[point] == 1), 0)
-    ring = found[start:] + found[:start]
-    return [list(point) for point in (*ring, ring[0])]
-
-
-def _shape(label: str, ring: list[list[float]], score: float, group: int | None) -> dict[str, Any]:
-    return {
-        "label": label,
-        "shape_type": "polygon",
-        "points": ring,
-        "score": score,
-        "attributes": {},
-        "description": None,
-        "difficult": False,
-        "direction": 0,
-        "flags": None,
-        "group_id": group,
-        "kie_linking": [],
-    }
 
 
 _PARAMS = {
