@@ -1,6 +1,6 @@
 """Label Studio: an ML backend that takes its labels from the project's label config and answers with brush regions.
 
-Facts of the interface: label-studio-sdk (`label_interface`, `converter.brush`), and `LabelStudioMLBase` of
+Facts of the interface: `label_interface` of label-studio-sdk, and `LabelStudioMLBase` of
 label-studio-ml in both of its generations: 1.0.9, of the package index, and 2.x, of its repository.
 """
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from emerseg.integrations.missing import needs
 from emerseg.integrations.regions import LabelledRegion, labelled_regions
 from emerseg.integrations.settings import segment, spec_of
+from fusion.formats.labelstudio import brush_rle
 from fusion.formats.polygons import side_polygons
 from ground.images import read_image
 from ground.versions import own_version
@@ -26,7 +27,6 @@ from ovseg.labels import Label, as_labels
 with needs("labelstudio", besides="; label-studio-ml is installed apart, see docs/tools.md"):
     from label_studio_ml.model import LabelStudioMLBase
     from label_studio_sdk._extensions.label_studio_tools.core.utils.io import get_local_path
-    from label_studio_sdk.converter.brush import mask2rle
     from label_studio_sdk.label_interface import LabelInterface
 
 if TYPE_CHECKING:
@@ -161,9 +161,9 @@ def region_results(region: LabelledRegion, size_hw: tuple[int, ...], wanted: Wan
 def _values(region: LabelledRegion, size_hw: tuple[int, ...], tag: str) -> Iterator[dict[str, Any]]:
     left, top, width, height = region.box_xywh
     if tag == "BrushLabels":
-        whole = np.zeros(size_hw[:2], np.uint8)
-        whole[top : top + height, left : left + width] = region.mask * np.uint8(255)
-        yield {"format": "rle", "rle": mask2rle(whole)}
+        whole = np.zeros(size_hw[:2], bool)
+        whole[top : top + height, left : left + width] = region.mask
+        yield {"format": "rle", "rle": brush_rle(whole)}
     else:
         percent = np.array([100 / size_hw[1], 100 / size_hw[0]])
         for points in side_polygons(region.mask, left, top):

@@ -59,6 +59,7 @@ def test_brushes_labels_and_scores_are_those_of_the_folder(client, folder):
         assert (region["from_name"], region["to_name"], region["type"]) == ("brush", "photo", "brushlabels")
         assert (region["original_height"], region["original_width"]) == (height, width)
         masks.append(decode_rle(region["value"]["rle"]).reshape(height, width, 4)[..., 3] > 0)
+        assert region["value"]["rle"] == mask2rle(masks[-1] * np.uint8(255))
         names += [NAMES[name] for name in region["value"]["brushlabels"]]
     folder.assert_same_pixels(masks, names)
     assert [region["score"] for region in prediction["result"]] == folder.scores
