@@ -13,7 +13,7 @@ pytest.importorskip("label_studio_ml.model")
 
 from label_studio_ml.api import init_app
 from label_studio_sdk._extensions.label_studio_tools.core.utils import io
-from label_studio_sdk.converter.brush import decode_rle
+from label_studio_sdk.converter.brush import decode_rle, mask2rle
 from label_studio_sdk.label_interface import LabelInterface
 
 from emerseg.integrations.labelstudio import EmersegBackend, backend, read_config
