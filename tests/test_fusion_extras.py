@@ -250,6 +250,42 @@ def test_where_there_can_be_no_links_images_are_copied(photos, tiny_preset, tmp_
     assert list(validate(output)) == []
 
 
+def test_copies_follow_their_images(photos, tiny_preset, tmp_path):
+    """yolo/images holds a PNG of a GIF: of the one that is there now."""
+    output = tmp_path / "out"
+    assert segment(photos, output, tiny_preset, *GRID, "--export", "yolo") == 0
+    Image.new("RGB", (64, 48), (0, 0, 255)).save(photos / "sub/a.gif")
+    assert segment(photos, output, tiny_preset, *GRID) == 0
+    assert Image.open(output / "yolo/images/a-2.png").getpixel((5, 5)) == (0, 0, 255)
+
+
+def test_a_data_set_of_somebody_else_stays(photos, tiny_preset, tmp_path, capsys):
+    theirs = tmp_path / "out/yolo/data.yaml"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("train: images\n")
+    assert segment(photos, tmp_path / "out", tiny_preset, *GRID, "--export", "yolo") == 2
+    assert f"{theirs} is not of a run of ours" in capsys.readouterr().err
+    assert theirs.read_text() == "train: images\n" and not (tmp_path / "out/instances.json").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--export", "yolo")])
+def test_inputs_in_a_folder_called_like_ours_stay(tiny_preset, tmp_path, more):
+    image, other = tmp_path / "out/yolo/images/a.png", tmp_path / "out/yolo/labels/b.txt"
+    for path in (image, other):
+        path.parent.mkdir(parents=True)
+    Image.fromarray(np.full((48, 64, 3), 90, np.uint8)).save(image)
+    other.write_text("theirs")
+    (tmp_path / "b.png").write_text("no image")
+    before = image.read_bytes()
+    for _ in range(2):
+        assert emerseg(
+            *("segment", image, tmp_path / "b.png", "--labels", "cat, sky", "--output", tmp_path / "out"),
+            *("--preset", tiny_preset, *GRID, *more),
+        )
+    assert image.read_bytes() == before and other.read_text() == "theirs"
+    assert (tmp_path / "out/semantic/a.png").exists()
+
+
 def test_nothing_is_written_through_a_link(photos, tiny_preset, tmp_path, capsys):
     output, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
     output.mkdir()

@@ -107,7 +107,7 @@ def test_an_image_called_like_a_frame_is_an_image(tiny_preset, tmp_path):
     path = tmp_path / "clip.mp4#3"
     Image.fromarray(np.full((48, 64, 3), 90, np.uint8)).save(path, format="PNG")
     assert segment(path, tmp_path / "out", tiny_preset, *GRID) == 0
-    assert list(validate(tmp_path / "out")) == [] and not (tmp_path / "out/frames").exists()
+    assert list(validate(tmp_path / "out")) == [] and not (tmp_path / "out/video-frames").exists()
 
 
 def test_frames_too_large_are_refused(tmp_path):
@@ -147,7 +147,7 @@ def test_images_and_frames_in_one_folder(inputs, tiny_preset, tmp_path):
         ("clip-000000-2", "sub/clip-000000-2.png", "../in/sub/clip.avi#0"),
         ("clip-000010-2", "sub/clip-000010-2.png", "../in/sub/clip.avi#10"),
     ]
-    frames = {path.stem: np.asarray(Image.open(path)) for path in (output / "frames").iterdir()}
+    frames = {path.stem: np.asarray(Image.open(path)) for path in (output / "video-frames").iterdir()}
     assert {name: number_of(frame) for name, frame in frames.items()} == {
         "clip-000000": 0,
         "clip-000010": 10,
@@ -157,8 +157,8 @@ def test_images_and_frames_in_one_folder(inputs, tiny_preset, tmp_path):
     }
     for name, frame in frames.items():
         np.testing.assert_array_equal(np.asarray(Image.open(output / "yolo/images" / f"{name}.png")), frame)
-    (output / "frames/clip-000010.png").unlink()
-    assert [fault.path for fault in validate(output)] == ["frames/clip-000010.png"]
+    (output / "video-frames/clip-000010.png").unlink()
+    assert [fault.path for fault in validate(output)] == ["video-frames/clip-000010.png"]
 
 
 def test_a_run_goes_on_frame_by_frame_to_the_same_bytes(inputs, tiny_preset, tmp_path, monkeypatch):
@@ -184,7 +184,7 @@ def test_a_run_goes_on_frame_by_frame_to_the_same_bytes(inputs, tiny_preset, tmp
     outcomes = run_folder(spec, inputs / "clip.mp4", output, every=5)
     assert [outcome.status for outcome in outcomes] == ["skipped", "done", "skipped", "done", "skipped"]
     # A frame that was changed or deleted on disk is done again, as is all of a video that was changed
-    (output / "frames/clip-000010.png").write_bytes(b"x")
+    (output / "video-frames/clip-000010.png").write_bytes(b"x")
     outcomes = run_folder(spec, inputs / "clip.mp4", output, every=10)
     assert [outcome.status for outcome in outcomes] == ["skipped", "done", "skipped"]
     write_video(inputs / "clip.mp4", "mp4v", 22)
@@ -223,7 +223,7 @@ def test_a_damaged_video_is_named_and_the_rest_goes_on(inputs, tiny_preset, tmp_
     path.write_bytes(data)
     assert segment(inputs, output, tiny_preset, *GRID, "--every", "5") == 0
     assert list(validate(output)) == []
-    assert number_of(np.asarray(Image.open(output / "frames/clip-000020-2.png"))) == 20
+    assert number_of(np.asarray(Image.open(output / "video-frames/clip-000020-2.png"))) == 20
 
 
 def test_what_is_no_video_is_one_failure(tiny_preset, tmp_path, capfd):
@@ -255,5 +255,5 @@ def test_masks_of_frames(inputs, tiny_preset, tmp_path):
     output = tmp_path / "out"
     arguments = ("--output", output, "--preset", tiny_preset, "--masks", "grid", "-q", "--every", "20")
     assert emerseg("masks", inputs / "clip.mp4", *arguments) == 0
-    assert sorted(path.name for path in (output / "frames").iterdir()) == ["clip-000000.png", "clip-000020.png"]
+    assert sorted(path.name for path in (output / "video-frames").iterdir()) == ["clip-000000.png", "clip-000020.png"]
     assert sorted(path.name for path in (output / "masks").iterdir()) == ["clip-000000.npz", "clip-000020.npz"]

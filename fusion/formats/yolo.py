@@ -49,6 +49,11 @@ def data_yaml(labels: Sequence[Label]) -> bytes:
     return (_HEAD + yaml.safe_dump(data, allow_unicode=True, sort_keys=False)).encode("utf-8")
 
 
+def is_ours(data: bytes) -> bool:
+    """Whether a data.yaml is one of these."""
+    return data.startswith(_HEAD.encode("utf-8"))
+
+
 def label_rows(record: ImageRecord) -> bytes:
     """labels/NAME.txt of an image: the pieces of its regions, in their order, the largest piece of each first."""
     height, width = record.size_hw

@@ -48,7 +48,7 @@ def read(file: ImageFile, bits: int | None, frames: FrameReader) -> tuple[Attemp
 
 def kinds_of(file: ImageFile, job: Job) -> tuple[str, ...]:
     """The kinds of files that an image has when it is done."""
-    return job.kinds if split_frame(file.path)[1] is None else ("frames", *job.kinds)
+    return job.kinds if split_frame(file.path)[1] is None else ("video-frames", *job.kinds)
 
 
 def compute(file: ImageFile, reading: Future[tuple[Attempt, NDArray[np.uint8]]], how: Compute) -> Attempt:
@@ -76,13 +76,15 @@ def write(attempt: Attempt, job: Job, journal: Journal, numbering: Numbering) ->
     if encoded is not None:
         journal.take_over(job.config_hash)
         try:
-            frame = {} if attempt.frame is None else {"frames": png_bytes(attempt.frame)}
+            frame = {} if attempt.frame is None else {"video-frames": png_bytes(attempt.frame)}
             write_outputs(journal.output, attempt.file.name, {**frame, **encoded.files})
+            if job.detach is not None:
+                job.detach(attempt.file.name, source)
         except OSError as error:
             if is_full(error):
                 raise
             attempt.reason, encoded = _reason(error, attempt.file), None
-            remove_outputs(journal.output, attempt.file.name)
+            remove_outputs(journal.output, attempt.file.name, job.extras)
     seconds = round(attempt.seconds + time.perf_counter() - start, 3)
     entry = _entry(attempt, encoded, job, journal, numbering, seconds)
     if not stays:

@@ -199,7 +199,9 @@ def finish_run(plan: Plan, job: Job) -> list[Outcome]:
     write_json(journal.output / RUN, job.run_file(images, _largest(journal)).to_json())
     for source, entry in journal.entries.items():
         if entry.status == "left" and source not in here:
-            remove_outputs(journal.output, entry.name)
+            remove_outputs(journal.output, entry.name, job.extras)
+            if job.detach is not None:
+                job.detach(entry.name, source)
     journal.end(_state(journal.output, job, names))
     return damaged
 

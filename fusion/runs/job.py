@@ -62,4 +62,5 @@ class Job:
     # (image that is done, extras) → what they hold
     complete: Callable[[JournalEntry, Sequence[str]], Mapping[str, bytes]] | None = None
     attach: Callable[[JournalEntry], None] | None = None  # makes what else belongs to such an image, if it is missing
+    detach: Callable[[str, str], None] | None = None  # (output name, source): removes it, as the image is another now
     bits: int | None = None  # that 16-bit samples of the images hold, if their files do not say it

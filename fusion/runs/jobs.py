@@ -28,7 +28,7 @@ from fusion.runs.extras import check_exports, encode_kinds, files_of, kinds_of
 from fusion.runs.job import Compute, Encoded, Job
 from fusion.runs.outputs import masks_metadata, output_file, pixel_hash, png_bytes
 from fusion.runs.spec import RunSpec
-from fusion.runs.yolo_folder import attach_yolo_image
+from fusion.runs.yolo_folder import attach_yolo_image, check_yolo, detach_yolo_image
 from fusion.step.choices import MaskSource, SegmentationStyle
 from fusion.step.pipeline import fuse
 from ground.files import own_size
@@ -121,9 +121,11 @@ def segment_job(output: Path, spec: RunSpec) -> Job:
 def about_all(output: Path, labels: Sequence[Label], exports: Sequence[Export], bits: int | None) -> dict[str, Any]:
     """The fields of a Job that are made of the records of its images: the files about all of them, and the extras.
 
-    ValueError as for `check_exports`.
+    ValueError as for `check_exports` and `check_yolo`.
     """
     check_exports(exports)
+    if Export.YOLO in exports:
+        check_yolo(output)
 
     def complete(entry: JournalEntry, kinds: Sequence[str]) -> dict[str, bytes]:
         try:
@@ -137,6 +139,7 @@ def about_all(output: Path, labels: Sequence[Label], exports: Sequence[Export], 
         "extras": kinds_of(exports),
         "complete": complete,
         "attach": partial(attach_yolo_image, output, bits) if Export.YOLO in exports else None,
+        "detach": partial(detach_yolo_image, output) if Export.YOLO in exports else None,
     }
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fusion.formats.schema import JOURNAL, RUN
+from fusion.formats.yolo import SUFFIXES as YOLO_SUFFIXES
 from ground.files import open_own, own_size, write_bytes
 
 # Subfolder → what its files end in.
@@ -23,7 +24,7 @@ SUFFIXES = {
     "overlays": ".png",
     "masks": ".npz",
     "annotations": ".json",
-    "frames": ".png",  # of videos
+    "video-frames": ".png",  # of videos
     # Of exports, see `fusion.runs.extras`
     "yolo/labels": ".txt",
     "labelstudio": ".json",
@@ -72,18 +73,19 @@ def write_outputs(output: Path, name: str, files: Mapping[str, bytes]) -> None:
         write_bytes(output_file(output, kind, name), data)
 
 
-def remove_outputs(output: Path, name: str) -> None:
-    """Delete the files of image `name`, but not its masks: they are checked before they are used again."""
-    for kind in SUFFIXES:
-        if kind != "masks":
-            output_file(output, kind, name).unlink(missing_ok=True)
-    for image in yolo_images(output, name):
-        image.unlink(missing_ok=True)
+def remove_outputs(output: Path, name: str, extras: Iterable[str] = ()) -> None:
+    """Delete the files of image `name`, and those `extras` that its run writes; of others they may be somebody else's.
+
+    Its masks stay: they are checked before they are used again.
+    """
+    for kind in ("semantic", "panoptic", "overlays", "annotations", *extras):
+        output_file(output, kind, name).unlink(missing_ok=True)
 
 
-def yolo_images(output: Path, name: str) -> list[Path]:
-    """What stands for image `name` in YOLO's folder of images: a link or a file, if it is there."""
-    return [path for path in (output / YOLO_IMAGES).glob(f"{glob.escape(name)}.*") if path.stem == name]
+def yolo_image(output: Path, name: str, source: str) -> Path:
+    """What stands for an image in YOLO's folder of images: it ends like its file, if ultralytics looks for such."""
+    suffix = os.path.splitext(source)[1]
+    return output / YOLO_IMAGES / f"{name}{suffix if suffix.lower() in YOLO_SUFFIXES else '.png'}"
 
 
 def pixel_hash(image: NDArray[np.uint8]) -> str:

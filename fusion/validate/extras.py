@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from fusion.formats.schema import (
 )
 from fusion.formats.yolo import drawn
 from fusion.runs.choices import Export
-from fusion.runs.outputs import YOLO_IMAGES, output_file, yolo_images
+from fusion.runs.outputs import output_file, yolo_image
 from fusion.validate.documents import load
 from fusion.validate.faults import Check, Fault, Json, difference, is_there
 from fusion.validate.images import ImageFacts
@@ -105,8 +106,9 @@ def _yolo_faults(output: Path, instances: Json) -> Iterator[Fault]:
 def _label_faults(output: Path, image: ImageFacts, owners: NDArray[np.int32]) -> Iterator[Fault]:
     """Its label file, drawn: the category of every px, and none twice; its image beside it."""
     path = output_file(Path(), "yolo/labels", image.name).as_posix()
-    if not yolo_images(output, image.name):
-        yield Fault(YOLO_IMAGES, f"has no image {image.name}: the next run puts it there")
+    shown = yolo_image(Path(), image.name, image.source)
+    if not os.path.lexists(output / shown):
+        yield Fault(shown.as_posix(), "missing: the next run puts it there")
     if not (yield from is_there(output, path)):
         return
     try:

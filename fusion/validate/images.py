@@ -8,7 +8,6 @@ from pathlib import Path
 
 from fusion.step.choices import SegmentationStyle
 from fusion.validate.faults import Json
-from ground.video import split_frame
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class ImageFacts:
     results: list[Json] | None  # one per annotation
     segments: list[Json] | None  # segments_info of panoptic.json
     centers: bool  # whether polygons run through the centres of pixels
-    is_frame: bool = False  # whether it is one of a video
+    source: str = ""  # path of its file, or of a frame of a video
 
 
 def image_facts(
@@ -29,7 +28,7 @@ def image_facts(
 ) -> Iterator[ImageFacts]:
     """The images that run.json knows the outputs of."""
     names = {image["file_name"]: image["name"] for image in run["images"]}
-    frames = {image["name"] for image in run["images"] if split_frame(output / image["source"])[1] is not None}
+    sources = {image["file_name"]: str(output / image["source"]) for image in run["images"]}
     found = by_image(instances["annotations"], instances["annotations"])
     listed = None
     if results is not None and len(results) == len(instances["annotations"]):
@@ -44,7 +43,7 @@ def image_facts(
                 None if listed is None else listed.get(image["id"], []),
                 segments.get(image["id"]),
                 run["segmentation"] == SegmentationStyle.POLYGON_CENTERS,
-                names[image["file_name"]] in frames,
+                sources[image["file_name"]],
             )
 
 

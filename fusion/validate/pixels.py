@@ -23,6 +23,7 @@ from fusion.validate.faults import Check, Fault, Json, difference, is_there
 from fusion.validate.images import ImageFacts
 from fusion.validate.regions import paint
 from ground.files import read_own
+from ground.video import split_frame
 
 
 def image_faults(
@@ -45,8 +46,8 @@ def image_faults(
         yield Fault(INSTANCES, f"image {image.name} has {size}, too many to look at: --max-megapixels allows more")
         return
     yield from _drawn_faults(output, "overlays", image, None if record is None else record.overlay_pixels)
-    if image.is_frame:
-        yield from _drawn_faults(output, "frames", image, None if record is None else record.pixels)
+    if split_frame(image.source)[1] is not None:
+        yield from _drawn_faults(output, "video-frames", image, None if record is None else record.pixels)
     masks = (yield from _read_masks(output, image, record)) if with_masks else None
     owners = yield from paint(image)
     ids = yield from _read_panoptic(output, image)
