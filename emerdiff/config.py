@@ -82,6 +82,8 @@ class EmerDiffConfig:
     affinity: Annotated[str | None, or_null(one_of(AffinitySource))] = None
     # Whether modulated passes take Q and K of the unmodulated pass.
     inject_attention: Annotated[bool, yes_no()] = True
+    # Whether their group norms take mean and variance of the unmodulated pass; as in the paper: not.
+    inject_norms: Annotated[bool, yes_no()] = False
     # Gaussian sigma on the difference image I⁻ − I⁺, px of the model's image frame.
     image_blur: Annotated[float, number(0, unit="px (sigma)")] = 0.0
     # Gaussian sigma on d = ‖I⁻ − I⁺‖, px of the model's image frame.
@@ -89,6 +91,9 @@ class EmerDiffConfig:
     # Each d^i is weighted by its M^i, blurred with this sigma in positions of the feature layer; 0, as in the paper:
     # no weights.
     locality: Annotated[float, number(0, unit="positions of the feature layer (sigma)")] = 0.0
+    # Each mask's share is divided by the mask's area to this power before the filter, so that small masks keep their
+    # place beside large ones; 0, as in the paper: not.
+    area_power: Annotated[float, number(0, 1)] = 0.0
     # Trajectories at once; None: as many as half of a GPU's memory holds, 16 on the CPU. Halved when memory runs out.
     batch_size: Annotated[int | None, or_null(whole(1))] = None
 

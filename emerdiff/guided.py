@@ -42,6 +42,19 @@ def shares(planes: Sequence[Tensor]) -> list[Tensor]:
     return [plane / total for plane in planes]
 
 
+def over_areas(planes: Sequence[Tensor], low_res: NDArray[np.int32], power: float) -> list[Tensor]:
+    """The share of each plane (h, w) over the area of its mask M^i in the label map `low_res`, to that power; 0: as is.
+
+    A window of the filter holds more of a large mask than of a small one, whose plane it flattens: the small mask loses
+    pixels all around to what surrounds it. Odds against that are raised here, where planes are soft: a position that is
+    of one mask alone stays so. The area is a share of the image.
+    """
+    if power == 0:
+        return list(planes)
+    areas = np.bincount(low_res.ravel()) / low_res.size
+    return [share * float(area**-power) for share, area in zip(shares(planes), areas, strict=True)]
+
+
 class GuidedFilter:
     """The filter for planes (h, w) of one image: (H, W, 3) uint8.
 

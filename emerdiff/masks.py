@@ -50,7 +50,7 @@ class Masks:
     features: NDArray[np.float32]  # (K, C), mean feature vector of each mask
     # (K, H, W), if it was asked for: d^i = ‖I⁻ − I⁺‖ (RGB spans 0..1), blurred and weighted by locality as the config
     # says, resized bilinearly to the image; of latents, or the share of each mask by affinity, if the config says so.
-    # Never what the guided filter makes of it: `label_map` is its argmax without that filter only.
+    # Never what the guided filter and areas make of it: `label_map` is its argmax without these only.
     difference: NDArray[np.float16] | None = None
     # Of the image's positions in the UNet, if it was asked for. `save` writes one of features; one of attentions is too
     # large to be kept.

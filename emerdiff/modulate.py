@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from emerdiff.attention import offset_output, shared_attention
 from emerdiff.backbone import Backbone
 from emerdiff.batches import Batches, sent_to
 from emerdiff.config import EmerDiffConfig
 from emerdiff.inversion import InversionStep, inverted
+from emerdiff.norms import shared_norms
 from emerdiff.prefix import recorded_prefix, resumed_after
 
 
@@ -50,8 +51,9 @@ def modulated_ends(
 
     Each replays x_{t−1} = μ̂_t(x_t) + residual_t of z0 = `clean` along `timesteps`, from t_m = timesteps[0] on, with its
     offset c·M^i added to the modulation layer's output (EmerDiff, section 4.2): at t_m alone, or for `config.modulate`
-    "onward" at every timestep. With `config.inject_attention` the softmaxes are those of the unmodulated pass. Without
-    an offset the end is z0. Raises ValueError for an unknown modulation layer.
+    "onward" at every timestep. With `config.inject_attention` the softmaxes are those of the unmodulated pass, with
+    `config.inject_norms` the statistics of group norms. Without an offset the end is z0. Raises ValueError for an
+    unknown modulation layer.
     """
     layer = backbone.layer(config.modulation_layer, "modulation_layer")
     latent_hw = (clean.shape[2], clean.shape[3])
@@ -85,6 +87,15 @@ def modulated_ends(
 
     latents = clean
     for step in inverted(backbone.schedule, clean, timesteps, generator):
-        with shared_attention(backbone.unet) if config.inject_attention else nullcontext():
+        with _injected(backbone.unet, config):
             latents = first(step) if step.timestep == timesteps[0] else later(step, latents)
     return latents
+
+
+@contextmanager
+def _injected(unet: nn.Module, config: EmerDiffConfig) -> Iterator[None]:
+    """Passes inside take from the first one what the config says."""
+    attention = shared_attention(unet) if config.inject_attention else nullcontext()
+    norms = shared_norms(unet) if config.inject_norms else nullcontext()
+    with attention, norms:
+        yield

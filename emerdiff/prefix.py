@@ -63,12 +63,12 @@ def resumed_after(prefix: Prefix, offsets: Tensor, latent_hw: tuple[int, int]) -
     with ExitStack() as replaced:
         for module, output in prefix.outputs.items():
             forward = offset if module is prefix.layer else answers(output)
-            replaced.enter_context(_forward_of(module, forward))
+            replaced.enter_context(forward_of(module, forward))
         yield
 
 
 @contextmanager
-def _forward_of(module: nn.Module, forward: Any) -> Iterator[None]:
+def forward_of(module: nn.Module, forward: Any) -> Iterator[None]:
     """The module's forward is another one: an attribute of the instance hides the class's method."""
     hidden = module.__dict__.get("forward")  # what another tool may have put there, accelerate's hooks for one
     module.__dict__["forward"] = forward

@@ -18,7 +18,7 @@ from emerdiff.config import EmerDiffConfig
 from emerdiff.difference import difference_planes, near_masks
 from emerdiff.fetch import fetch_decoder, fetch_weights
 from emerdiff.frame import frame_size, resized_planes, to_frame
-from emerdiff.guided import guided_planes, shares
+from emerdiff.guided import guided_planes, over_areas, shares
 from emerdiff.masks import Masks
 from emerdiff.modulate import modulated_pairs
 from emerdiff.observe import observe, observe_affinity
@@ -96,7 +96,8 @@ class EmerDiff:
         planes = self._modulation_planes(clean, low_res, generator) if choices.modulation else list(one_hot(low_res))
         if choices.spread and seen.affinity is not None:
             planes = list(seen.affinity.spread(torch.stack(shares(planes))).cpu())
-        label_map = largest_plane(self._at_image_size(planes, rgb, frame_hw, low_res.shape[0]))
+        weighed = over_areas(planes, low_res, self.config.area_power)
+        label_map = largest_plane(self._at_image_size(weighed, rgb, frame_hw, low_res.shape[0]))
         return Masks(
             label_map,
             low_res,

@@ -8,7 +8,7 @@ from math import sqrt
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from emerdiff.backbone import Backbone
@@ -39,12 +39,33 @@ class ExplicitAttention:
         return attn.to_out[0](attn.batch_to_head_dim(self.weights @ value)) + self.offset
 
 
+class ExplicitNorm:
+    """In place of a group norm's forward: its statistics written out, kept, and on demand used again."""
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        self.norm = norm
+        self.mean = self.deviation = torch.empty(0)
+        self.reuse = False
+
+    def __call__(self, states: Tensor) -> Tensor:
+        groups = states.reshape(len(states), self.norm.num_groups, -1)
+        if not self.reuse:
+            self.mean = groups.mean(2, keepdim=True)
+            self.deviation = ((groups - self.mean).square().mean(2, keepdim=True) + self.norm.eps).sqrt()
+        normed = ((groups - self.mean) / self.deviation).reshape(states.shape)
+        channels = (1, -1, *[1] * (states.dim() - 2))
+        return normed * self.norm.weight.view(channels) + self.norm.bias.view(channels)
+
+
 def reference_differences(
     backbone: Backbone, clean: Tensor, low_res: Tensor, timesteps: list[int], config: EmerDiffConfig, seed: int
 ) -> Tensor:
     """(K, H, W) d^i without any blur, for the z0 `clean` and the (h, w) clusters that a run with `seed` finds."""
     processors = {name: ExplicitAttention() for name in backbone.unet.attn_processors}
     backbone.unet.set_attn_processor(dict(processors))
+    norms = [ExplicitNorm(module) for module in backbone.unet.modules() if isinstance(module, nn.GroupNorm)]
+    for explicit in norms:
+        explicit.norm.forward = explicit
     modulated = processors[f"{config.modulation_layer}.processor"]
 
     def alpha(timestep: int | None) -> float:
@@ -75,11 +96,15 @@ def reference_differences(
             mean, sigma = step(noisy[t], t, previous)  # unmodulated: leaves its softmaxes behind
             for processor in processors.values():
                 processor.reuse = config.inject_attention
+            for explicit in norms:
+                explicit.reuse = config.inject_norms
             if t == timesteps[0] or config.modulate == "onward":
                 modulated.offset = strength * _on_grid_of(modulated, mask, clean)
             modulated_mean, _ = step(latent, t, previous)
             for processor in processors.values():
                 processor.reuse, processor.offset = False, 0.0
+            for explicit in norms:
+                explicit.reuse = False
             if sigma > 0:
                 latent = modulated_mean + sigma * ((target - mean) / sigma)
             else:
@@ -93,6 +118,8 @@ def reference_differences(
         scale = backbone.vae.config.scaling_factor
         images = [backbone.vae.decode(latent / scale).sample[0] / 2 + 0.5 for latent in (minus, plus)]
         planes.append(((images[0] - images[1]) ** 2).sum(0).sqrt())
+    for explicit in norms:
+        del explicit.norm.forward
     return torch.stack(planes)
 
 

@@ -10,7 +10,7 @@ from tiny_emerdiff import picture, tiny_backbone, tiny_config
 
 from emerdiff import EmerDiff
 from emerdiff.frame import resize_plane, resized_planes
-from emerdiff.guided import EPSILON, GuidedFilter, guided_planes, shares
+from emerdiff.guided import EPSILON, GuidedFilter, guided_planes, over_areas, shares
 from ground.planes import largest_plane
 
 
@@ -127,3 +127,36 @@ def test_images_without_colour_and_without_contrast_lose_nothing_in_float32(grey
 
 def test_the_default_is_the_paper():
     assert tiny_config().choices.guided_radius == 0
+
+
+def test_shares_are_over_the_areas_of_their_masks():
+    low_res = np.array([[0, 1, 1, 1]], np.int32)
+    planes = [torch.tensor([[1.0, 0, 1, 3]]), torch.tensor([[1.0, 1, 3, 1]])]
+    small, large = over_areas(planes, low_res, 0.5)
+    torch.testing.assert_close(small, torch.tensor([[0.5, 0, 0.25, 0.75]]) * 2)  # of a quarter of the image
+    torch.testing.assert_close(large, torch.tensor([[0.5, 1, 0.75, 0.25]]) * (4 / 3) ** 0.5)
+    assert all(given is kept for given, kept in zip(planes, over_areas(planes, low_res, 0), strict=True))
+
+
+def test_with_areas_a_small_mask_keeps_what_a_wide_filter_takes_from_it():
+    truth = disc(64, 6)
+    low_res = cv2.resize(truth, (16, 16), interpolation=cv2.INTER_AREA).round().astype(np.int32)
+    planes = [resize_plane(torch.from_numpy((low_res == index).astype(np.float32)), (64, 64)) for index in range(2)]
+    noise = np.random.default_rng(0).integers(-30, 30, (64, 64, 3))
+    image = (coloured(truth) * 0.5 + 60 + noise).astype(np.uint8)
+    lost, kept = (
+        largest_plane(guided_planes(over_areas(planes, low_res, power), image, (64, 64), 10)) for power in (0, 0.5)
+    )
+    assert (lost != truth).sum() > 0.5 * truth.sum()
+    assert (kept != truth).sum() < 0.1 * truth.sum()
+
+
+def test_segment_weighs_areas_and_keeps_the_planes_themselves():
+    plain, weighed = (
+        EmerDiff(tiny_backbone(), tiny_config(image_size=128, speed="instant", area_power=power)).segment(
+            picture(64, 64), keep_difference=True
+        )
+        for power in (0.0, 0.9)
+    )
+    assert np.array_equal(plain.difference, weighed.difference) and np.array_equal(plain.low_res, weighed.low_res)
+    assert (plain.label_map != weighed.label_map).any()

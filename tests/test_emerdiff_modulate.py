@@ -32,11 +32,17 @@ def planes_of(backbone, config, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("inject_attention", [True, False])
+@pytest.mark.parametrize("inject_norms", [True, False])
 @pytest.mark.parametrize("modulate", ["once", "onward"])
-def test_production_equals_the_reference(prediction_type, inject_attention, modulate):
+def test_production_equals_the_reference(prediction_type, inject_attention, inject_norms, modulate):
     backbone = tiny_backbone(prediction_type=prediction_type)
     config = tiny_config(
-        modulate=modulate, inject_attention=inject_attention, difference_blur=0, feature_draws=2, strength=3
+        modulate=modulate,
+        inject_attention=inject_attention,
+        inject_norms=inject_norms,
+        difference_blur=0,
+        feature_draws=2,
+        strength=3,
     )
     planes = planes_of(backbone, config)
     clean = backbone.encode(to_frame(picture(64, 96), (64, 96)))
@@ -82,6 +88,7 @@ def test_the_settings_matter():
         tiny_config(difference_blur=0),
         tiny_config(difference_blur=0, modulate="onward"),
         tiny_config(difference_blur=0, inject_attention=False),
+        tiny_config(difference_blur=0, inject_norms=True),
         tiny_config(difference_blur=0, strength=3),
     ]
     planes = [planes_of(backbone, config) for config in variants]
