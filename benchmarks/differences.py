@@ -5,6 +5,7 @@
     python -m benchmarks.differences clusters   # the preset's clusters: how masks are read from difference maps
     python -m benchmarks.differences steps      # the same, of all steps, with and without statistics of norms: slow
     python -m benchmarks.differences training WEIGHTS WEIGHTS   # older weights, unpacked from the history
+    python -m benchmarks.differences answer     # what becomes of the offset in the UNet
     python -m benchmarks.differences image docs/images/differences.png
 
 with [--scenes 1000000:1000040] [--log FILE]; with a log, a second run goes on where the first one stopped.
@@ -13,7 +14,7 @@ With true regions as masks nothing is lost to clustering, so that what is measur
 more than which of two neighbouring regions a pixel belongs to: of pixels within 16 px of the border between them, how
 many pairs (one of each) the ratio of the two planes ranks rightly, the mean over borders. A mask that is louder than
 another everywhere does not change it. Every other figure is one of label maps, by argmax, without and with the guided
-filter. Intervals are of the difference to the first row: 95 %, by bootstrap over scenes.
+filter. Intervals are of the difference to the first row, or to that of `--against`: 95 %, by bootstrap over scenes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.studies.refinement import View, balanced, differences, scores, viewed
+from benchmarks.studies.refinement import View, answer, balanced, differences, scores, viewed
 from emerdiff import EmerDiff
 from emerdiff.frame import resized_planes
 from emerdiff.guided import shares
@@ -125,21 +126,27 @@ STUDIES = {"oracle": oracle, "settings": settings, "clusters": clusters, "steps"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=(*STUDIES, "image"))
+    parser.add_argument("study", choices=(*STUDIES, "answer", "image"))
     parser.add_argument("paths", nargs="*", type=Path, help="folders of weights, or the image to write")
     parser.add_argument("--scenes", default="1000000:1000040", help="seeds of the scenes, FIRST:END")
     parser.add_argument("--log", type=Path, help="JSON lines; what stands there is not measured again")
+    parser.add_argument("--against", default="", help="how the name of the row begins that intervals compare with")
     arguments = parser.parse_args()
     seeds = range(*map(int, arguments.scenes.split(":")))
     if arguments.study == "image":
         panels(EmerDiff.from_preset("toy"), seeds[0]).save(arguments.paths[0], optimize=True)
+    elif arguments.study == "answer":
+        with torch.inference_mode():
+            found = answer(viewed(EmerDiff.from_preset("toy"), seeds[0], oracle=True))
+        print("\n".join(f"{name} {value:.3g}" for name, value in found.items()))
     elif arguments.study == "training":
         for folder in arguments.paths:
             model = EmerDiff.from_preset("toy", model=str(folder))
-            print(f"\n{folder.name}\n\n{table(measured(model, 'training', seeds, arguments.log, folder.name))}")
+            rows = measured(model, "training", seeds, arguments.log, folder.name)
+            print(f"\n{folder.name}\n\n{table(rows, arguments.against)}")
     else:
         model = EmerDiff.from_preset("toy")
-        print(table(measured(model, arguments.study, seeds, arguments.log, "")))
+        print(table(measured(model, arguments.study, seeds, arguments.log, ""), arguments.against))
 
 
 @torch.inference_mode()
@@ -162,10 +169,10 @@ def measured(model: EmerDiff, study: str, seeds: Sequence[int], log: Path | None
     return rows
 
 
-def table(rows: Rows) -> str:
-    """Markdown: AUC, bound and F unfiltered, bound and F filtered; intervals of the difference to the first row."""
+def table(rows: Rows, against: str) -> str:
+    """Markdown: AUC, bound and F unfiltered, bound and F filtered; intervals of the difference to one of the rows."""
     scored = {name: np.array(values) for name, values in rows.items()}
-    first = next(iter(scored.values()))
+    first = next(values for name, values in scored.items() if name.startswith(against))
     draws = resamples(len(first), 2000) / len(first)
     lines = [f"| {len(first)} scenes | AUC | bound | F | bound, filtered | F, filtered |", "|---|---|---|---|---|---|"]
     for name, values in scored.items():

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from benchmarks.edges import WITHIN
 from emerdiff import EmerDiff
+from emerdiff.attention import first_outputs, offset_output
 from emerdiff.cluster import low_resolution_masks, one_hot
 from emerdiff.difference import difference_planes, near_masks
 from emerdiff.frame import frame_size, resize_plane, resized_planes, to_frame
 from emerdiff.guided import guided_planes, shares
 from emerdiff.modulate import modulated_pairs
 from emerdiff.observe import Observation, observe
-from emerdiff.schedule import timesteps_from
+from emerdiff.schedule import add_noise, timesteps_from
 from fusion.evaluation.metrics import boundary_f, class_counts, majority_regions, mean_iou
 from ground.planes import largest_plane
 from toyworld import scene
@@ -87,6 +88,45 @@ def differences(view: View, **changes: Any) -> Tensor:
     pairs = modulated_pairs(backbone, view.clean, timesteps, view.masks, config, generator)
     planes = near_masks(difference_planes(backbone, *pairs, config), view.low_res, config.locality)
     return torch.stack(list(planes))
+
+
+def answer(view: View) -> dict[str, float]:
+    """What the last mask's offset does in the UNet at t_m, on its way from the layer that it is added to."""
+    config, backbone = view.model.config, view.model.backbone
+    unet = backbone.unet
+    transformer = unet.get_submodule(config.modulation_layer.partition(".transformer_blocks")[0])
+    layer = backbone.layer(config.modulation_layer, "modulation_layer")
+    places = {
+        "layer": layer,
+        "its transformer block": transformer.transformer_blocks[0],
+        "its transformer": transformer,
+        "first residual block after it": unet.up_blocks[2].resnets[0],
+    }
+    noise = torch.randn(view.clean.shape, generator=torch.Generator().set_state(view.noise))
+    noisy = add_noise(backbone.schedule, view.clean, noise, config.timestep_modulate)
+    mask = view.masks[-1:]
+    found = {}
+    for name, module in places.items():
+        outputs = []
+        for strength in (0.0, config.strength):
+            with first_outputs([module]) as output, offset_output(layer, strength * mask, noisy.shape[2:]):
+                backbone.predict(noisy, config.timestep_modulate)
+            outputs.append(torch.as_tensor(output[module][0] if isinstance(output[module], tuple) else output[module]))
+        plain, offset = (each if each.dim() == 4 else tokens_as_map(each, view) for each in outputs)
+        change = (offset - plain)[0]  # C h w
+        inside = resize_plane(mask[0], change.shape[1:])
+        vectors = change[:, inside > 0.99]
+        found[f"{name}: RMS"] = float(plain.square().mean().sqrt())
+        if module is not layer:  # whose output is read before it is offset
+            mean = vectors.mean(1).norm()
+            found[f"{name}: how much the change varies within the mask"] = float(vectors.std(1).norm() / mean)
+            found[f"{name}: mean change outside over inside"] = float(change.norm(dim=0)[inside == 0].mean() / mean)
+    return found
+
+
+def tokens_as_map(tokens: Tensor, view: View) -> Tensor:
+    """(1, C, h, w) of (1, N, C)."""
+    return tokens.mT.unflatten(2, view.low_res.shape)
 
 
 def balanced(planes: Tensor, masks: Tensor) -> Tensor:
