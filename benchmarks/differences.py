@@ -187,21 +187,20 @@ def table(rows: Rows, against: str) -> str:
 
 @torch.inference_mode()
 def panels(model: EmerDiff, seed: int) -> Image.Image:
-    """For one scene: true regions as masks; of the smallest four by area its plane, four times; the label maps."""
+    """A scene and its regions; then masks, spread masks, d as in the paper, d with norms: a plane, the label map below.
+
+    The plane is that of the mask of middle size.
+    """
     view = viewed(model, seed, oracle=True)
-    ways = {
-        "masks": view.masks,
-        "affinity": view.spread,
-        "paper": differences(view, **ALL, **DECODED),
-        "norms": balanced(differences(view, **NORMS, **DECODED), view.masks),
-    }
-    smallest = np.argsort(view.masks.mean((1, 2)).numpy())[len(view.masks) // 2]
-    pure = [np.zeros(3, np.uint8), *palette(len(view.masks))[1:]]
-    columns = [np.vstack([view.image, np.array(pure)[np.searchsorted(view.regions, view.truth)]])]
-    for planes in ways.values():
+    paper, norms = ORACLE["the same, decoded: the paper's"], ORACLE["norms, t_m = 501, λ = 10, decoded"]
+    ways = [view.masks, view.spread, differences(view, **paper), balanced(differences(view, **norms), view.masks)]
+    middle = np.argsort(view.masks.mean((1, 2)).numpy())[len(view.masks) // 2]
+    colours = np.array(palette(len(view.masks)), np.uint8)
+    columns = [np.vstack([view.image, colours[np.searchsorted(view.regions, view.truth).clip(max=len(colours) - 1)]])]
+    for planes in ways:
         full = np.stack(list(resized_planes(planes, view.truth.shape)))
-        grey = (255 * (full[smallest] / np.quantile(full[smallest], 0.998)).clip(0, 1)).astype(np.uint8)
-        columns.append(np.vstack([np.repeat(grey[..., None], 3, axis=2), np.array(pure)[full.argmax(0)]]))
+        grey = (255 * (full[middle] / np.quantile(full[middle], 0.998)).clip(0, 1)).astype(np.uint8)
+        columns.append(np.vstack([np.repeat(grey[..., None], 3, axis=2), colours[full.argmax(0)]]))
     image = Image.fromarray(np.hstack(columns))
     return image.resize((image.width * 3 // 4, image.height * 3 // 4)).quantize(96)
 
