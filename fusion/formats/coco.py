@@ -49,6 +49,7 @@ def regions(partition: Partition) -> tuple[list[Region], NDArray[np.int32]]:
     scores = np.bincount(region_map.ravel(), weights=partition.score_map.ravel())  # sums
     num_masks = int(partition.mask_map.max()) + 1
     overlaps = contingency(region_map, partition.mask_map, (len(category_ids) + 1, num_masks))
+    edited = set() if partition.edited_map is None else set(np.unique(region_map[partition.edited_map]).tolist())
     found: list[Region] = []
     for region, (category_id, box) in enumerate(zip(category_ids.tolist(), find_objects(region_map), strict=True), 1):
         rle = encode_region(region_map, region, box)
@@ -66,6 +67,7 @@ def regions(partition: Partition) -> tuple[list[Region], NDArray[np.int32]]:
                     [mask for mask in masks if overlaps[region, mask.mask_id]],
                     overlaps[region],
                     float(scores[region] / area),
+                    edited=region in edited,
                 ),
             )
         )
@@ -166,7 +168,7 @@ def info() -> dict[str, Any]:
     }
 
 
-def _evidence(masks: Sequence[Segment], overlaps: NDArray[np.int64], score: float) -> Evidence:
+def _evidence(masks: Sequence[Segment], overlaps: NDArray[np.int64], score: float, *, edited: bool) -> Evidence:
     """Of a region made of `masks`, with the pixels that it shares with each mask_id: means weighted by these."""
     weights = np.array([overlaps[mask.mask_id] for mask in masks])
     runner_up = masks[int(weights.argmax())].runner_up
@@ -176,4 +178,5 @@ def _evidence(masks: Sequence[Segment], overlaps: NDArray[np.int64], score: floa
         margin=round(float(np.average([mask.margin for mask in masks], weights=weights)), DIGITS),
         runner_up=None if runner_up is None else runner_up.name,
         mask_ids=[mask.mask_id for mask in masks],
+        edited=edited,
     )

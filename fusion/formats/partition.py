@@ -37,6 +37,7 @@ class Partition:
     score_map: NDArray[np.float32]  # (H, W) in 0..1: score of the pixel's label; 0 for other
     mask_map: NDArray[np.int32]  # (H, W): the mask_id each pixel came from
     absent: tuple[Label, ...] = ()  # labels that did not compete, see `ovseg.absence`
+    edited_map: NDArray[np.bool_] | None = None  # (H, W): pixels to which a person gave their label; None: nowhere
 
     @property
     def size_hw(self) -> tuple[int, int]:

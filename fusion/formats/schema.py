@@ -10,7 +10,7 @@ import os
 from os import path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from fusion.formats.record import Record
 
@@ -84,6 +84,16 @@ class Evidence(Record):
     margin: Margin  # likewise
     runner_up: str | None  # that of its largest mask
     mask_ids: list[Pixels]
+    # A person gave at least one of its pixels this label (`emerseg web`); what stands above is the models' evidence for
+    # it all the same. Written only where it is true.
+    edited: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        if not self.edited:
+            del found["edited"]
+        return found
 
 
 class Region(Record):

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emerdiff import Masks
 from fusion.models.load import load_clip, load_diffusion, needs_diffusion
 from fusion.models.presets import Preset, digest, load_preset
 from fusion.models.segmenter import Segmenter
 from fusion.models.sources import coarse_masks
 from fusion.runs.outputs import pixel_hash
 from fusion.runs.spec import RunSpec
-from fusion.serve.cache import MaskCache, Seen
+from fusion.serve.cache import MaskCache, Seen, lasting
 from fusion.serve.limits import Limits
 from fusion.serve.line import Line
 from fusion.serve.settings import with_settings
@@ -35,6 +36,7 @@ from fusion.step.pipeline import fuse
 from fusion.step.segmentation import Segmentation
 from ground.choices import Dtype
 from ground.images import as_rgb, decode_image, limit_pixels
+from ovseg.coarse import CoarseMap
 from ovseg.labels import Label, as_labels
 
 
@@ -52,6 +54,8 @@ class Answer:
     image: NDArray[np.uint8]  # (H, W, 3), as it was read
     result: Segmentation
     token: str | None  # what `Service.relabel` takes; None: its masks were too large to be kept
+    masks: Masks  # that it was made of, without what is too large to be kept
+    coarse: CoarseMap  # what dense CLIP saw
 
 
 class Service:
@@ -165,7 +169,7 @@ class Service:
             made = None if spec.masks == MaskSource.NONE else self._segmenter(spec).make_masks(rgb, spec.seed)
             seen = Seen(rgb, made, spec)
             is_kept = self._cache.put(token, seen)
-        return Answer(rgb, self._fused(seen, spec), token if is_kept else None)
+        return self._answer(seen, spec, token if is_kept else None)
 
     def _relabel(self, token: str, spec: RunSpec) -> Answer:
         seen = self._cache.get(token)
@@ -174,12 +178,14 @@ class Service:
         # What decides masks is as it was.
         preset = replace(spec.preset, emerdiff=seen.spec.preset.emerdiff)
         spec = replace(spec, preset=preset, masks=seen.spec.masks, seed=seen.spec.seed)
-        return Answer(seen.image, self._fused(seen, spec), token)
+        return self._answer(seen, spec, token)
 
-    def _fused(self, seen: Seen, spec: RunSpec) -> Segmentation:
+    def _answer(self, seen: Seen, spec: RunSpec, token: str | None) -> Answer:
         segmenter = self._segmenter(spec)
         coarse = segmenter.coarse_map(seen.image, seen.masks, spec.labels, background=spec.background, seed=spec.seed)
-        return fuse(coarse_masks(coarse) if seen.masks is None else seen.masks, coarse, segmenter.fusion)
+        masks = seen.masks or coarse_masks(coarse)
+        kept = lasting(seen).masks or masks
+        return Answer(seen.image, fuse(masks, coarse, segmenter.fusion), token, kept, coarse)
 
     def _segmenter(self, spec: RunSpec) -> Segmenter:
         """The loaded models with the settings of a request."""

@@ -59,10 +59,11 @@ def evidence_faults(
             if crumb >= max(fusion.min_area, 1):
                 yield Fault(INSTANCES, f"{where}: mask_ids lack {mask}, which has {crumb} connected px in it")
         if len(named) == 1:
-            # Regions of one mask have its evidence, for the label that they have; `auto` alone gives a mask several.
+            # Regions of one mask have its evidence, for the label that they have; `auto`, or a person, gives a mask several.
             (mask,) = named
             values = [evidence[key] for key in ("share", "margin", "runner_up")]
-            label = annotation["category_id"] if fusion.fuse == FuseRule.AUTO else 0
+            several = fusion.fuse == FuseRule.AUTO or evidence.get("edited", False)
+            label = annotation["category_id"] if several else 0
             other, expected = told.setdefault((mask, label), (annotation["id"], values))
             if values != expected:
                 what = f"share, margin and runner_up are {values}, expected {expected}"
