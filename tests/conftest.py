@@ -32,7 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    pytest_socket.disable_socket(allow_unix_socket=True)
+    if item.get_closest_marker("web"):
+        pytest_socket.socket_allow_hosts(["127.0.0.1"], allow_unix_socket=True)
+    else:
+        pytest_socket.disable_socket(allow_unix_socket=True)
     missing = [str(path.parent.relative_to(ROOT)) for path in WEIGHTS if not path.is_file()]
     if item.get_closest_marker("weights") and missing:
         pytest.skip(f"the embedded weights are not in this tree: {', '.join(missing)}")
@@ -40,6 +43,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_runtest_teardown() -> None:
     pytest_socket.enable_socket()
+    pytest_socket._remove_restrictions()
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fusion/evaluation": {"ground", "emerdiff", "ovseg"}
     | {f"fusion/{room}" for room in ("formats", "step", "models", "runs")},
     "fusion/serve": {"ground", "emerdiff", "ovseg", "fusion/formats", "fusion/step", "fusion/models", "fusion/runs"},
+    "fusion/web": {"ground", "emerdiff", "ovseg"}
+    | {f"fusion/{room}" for room in ("formats", "step", "models", "runs", "serve")},
     "fusion/cli": {"ground", "emerdiff", "ovseg"}
-    | {f"fusion/{room}" for room in ("formats", "step", "models", "runs", "validate", "evaluation", "serve")},
+    | {f"fusion/{room}" for room in ("formats", "step", "models", "runs", "validate", "evaluation", "serve", "web")},
     "fusion": {f"fusion/{room}" for room in ("step", "models", "runs")},
     "emerseg": {"emerdiff", "ovseg", "fusion", "fusion/cli"},
     "emerseg/integrations": {"ground", "emerdiff", "ovseg", "fusion", "fusion/cli"}
@@ -38,12 +40,13 @@ ONLY_IN = {
     "diffusers": {"emerdiff/backbone.py"},
     "transformers": {"emerdiff/backbone.py"},
     "open_clip": {"ovseg/backbone.py"},
-    "fastapi": {f"fusion/serve/{file}.py" for file in ("app", "server", "xanylabeling")},
+    "fastapi": {f"fusion/serve/{file}.py" for file in ("app", "server", "xanylabeling")} | {"fusion/web/app.py"},
+    "gradio": {"fusion/web/app.py", "fusion/web/page.py"},
     "uvicorn": {"fusion/serve/server.py"},
     "toyworld": {"fusion/evaluation/datasets/toy.py"},
     "typer": {
         f"fusion/cli/{file}.py"
-        for file in ("app", "options", "segment", "validate", "convert", "merge", "evaluate", "demo", "serve")
+        for file in ("app", "options", "segment", "validate", "convert", "merge", "evaluate", "demo", "serve", "web")
     },
     "cvat_sdk": {f"{INTEGRATIONS}/cvat.py"},
     "fiftyone": {f"{INTEGRATIONS}/fiftyone.py", f"{INTEGRATIONS}/fiftyone_zoo/__init__.py"},

@@ -30,10 +30,11 @@ from ovseg import Label
 # Three masks: two are side by side and both called cat, the third is grass.
 MASKS = [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 2, 2]]
 LABELS = [[0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 2]]
+EVERY_PIXEL = FusionConfig(min_area=0)
 NAMES = ("cat", Label("grass", stuff=True), Label("sky", stuff=True))
 
 
-def setting(masks=MASKS, labels=LABELS, config=FusionConfig(min_area=0), **options):
+def setting(masks=MASKS, labels=LABELS, config=EVERY_PIXEL, **options):
     """(partition, votes) of literal maps."""
     coarse = coarse_of(labels, NAMES, **options)
     partition = fuse(masks_of(masks), coarse, config)
@@ -109,7 +110,7 @@ def test_only_neighbours_can_be_merged():
     for parts, neighbour in (([0], 2), ([0], 0), ([0, 1], 1)):
         with pytest.raises(ValueError, match=f"part {neighbour} is no neighbour of part 0"):
             history.merge(parts, neighbour)
-    with pytest.raises(ValueError, match="no labels|empty|name"):
+    with pytest.raises(ValueError, match=r"label 1"):
         history.relabel([0], " ")
 
 

@@ -19,6 +19,7 @@ from fusion.cli.segment import masks, relabel, segment
 from fusion.cli.serve import serve
 from fusion.cli.threads import use_threads, wait_briefly
 from fusion.cli.validate import validate
+from fusion.cli.web import web
 from fusion.evaluation.missing import MissingFilesError
 from ground.choices import Dtype
 from ground.files import OutOfSpaceError
@@ -84,6 +85,7 @@ app.command()(convert)
 app.command()(merge)
 app.command("eval")(evaluate)
 app.command()(serve)
+app.command()(web)
 
 
 @app.callback()

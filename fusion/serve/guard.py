@@ -28,6 +28,7 @@ class Access:
     host: str = "127.0.0.1"  # that the server listens on
     token: str | None = None  # that requests must carry
     origins: tuple[str, ...] = ()  # of other sites whose pages may ask, such as "https://labels.example.org"
+    open_paths: tuple[str, ...] = OPEN_PATHS  # that need no token
 
     def __post_init__(self) -> None:
         if self.token is not None and not (
@@ -55,7 +56,7 @@ class Access:
         is_own = origin is None or urlsplit(origin).netloc == host or origin in self.origins
         if not is_own:
             raise RequestError(403, "FORBIDDEN_ORIGIN", f"pages of {str(origin)[:100]!r} may not use this server")
-        if self.token is not None and path not in OPEN_PATHS and method != "OPTIONS" and not self._knows(headers):
+        if self.token is not None and path not in self.open_paths and method != "OPTIONS" and not self._knows(headers):
             raise RequestError(401, "UNAUTHORIZED", "no or wrong token, expected a header Authorization: Bearer TOKEN")
 
     def _knows(self, headers: Headers) -> bool:

@@ -45,10 +45,13 @@ def address(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(app: FastAPI, service: Service, sock: socket.socket, *, verbose: bool = False) -> None:
+def serve(
+    app: FastAPI, service: Service, sock: socket.socket, *, verbose: bool = False, patience: int | None = None
+) -> None:
     """Serve until Ctrl-C or SIGTERM: the request in hand is finished and answered, those that wait get 503.
 
-    A second Ctrl-C ends it at once. `verbose` logs every request.
+    A second Ctrl-C ends it at once, as do `patience` seconds: answers of a page's events never end by themselves.
+    `verbose` logs every request.
     """
     config = uvicorn.Config(
         app,
@@ -57,6 +60,7 @@ def serve(app: FastAPI, service: Service, sock: socket.socket, *, verbose: bool 
         server_header=False,
         limit_concurrency=service.limits.queue + _SPARE_CONNECTIONS,
         timeout_keep_alive=5,
+        timeout_graceful_shutdown=patience,
     )
     with suppress(KeyboardInterrupt):  # which uvicorn raises again when all is done
         _Server(config, service).run(sockets=[sock])

@@ -59,7 +59,7 @@ def evidence_faults(
             if crumb >= max(fusion.min_area, 1):
                 yield Fault(INSTANCES, f"{where}: mask_ids lack {mask}, which has {crumb} connected px in it")
         if len(named) == 1:
-            # Regions of one mask have its evidence, for the label that they have; `auto`, or a person, gives a mask several.
+            # Regions of one mask have its evidence, for the label that they have; `auto`, or a person, gives several.
             (mask,) = named
             values = [evidence[key] for key in ("share", "margin", "runner_up")]
             several = fusion.fuse == FuseRule.AUTO or evidence.get("edited", False)

@@ -1,4 +1,4 @@
-"""What one page works on: images with their segmentations and corrections, and the bounded store of all pages' desks."""
+"""What one page works on: images, their segmentations and corrections; and the bounded store of all pages' desks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
+from uuid import uuid4
 
 from numpy.typing import NDArray
 
@@ -29,6 +30,7 @@ class Work:
     votes: Votes
     history: History
     min_area: int  # px, of the fusion
+    key: str = field(default_factory=lambda: uuid4().hex)  # tells a page whether it has the image already
 
     @cached_property
     def result(self) -> Segmentation:

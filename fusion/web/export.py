@@ -1,4 +1,4 @@
-"""The images of a desk → a zip with the output folder of `emerseg segment`, which `emerseg validate` accepts, and them."""
+"""The images of a desk → a zip with them and an output folder as of `emerseg segment`, which `validate` accepts."""
 
 from __future__ import annotations
 
