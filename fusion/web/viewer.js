@@ -76,6 +76,8 @@ async function show() {
   const moved = !state.view || state.view.key !== view.key || view.ids.length !== state.view.ids.length;
   state.view = view;
   if (moved) state.chosen = [];
+  // Where it stands below all else.
+  if (moved && window.innerWidth <= 640) root.scrollIntoView({ block: 'nearest' });
   state.hover = -1;
   tip.hidden = true;
   paint();
@@ -165,6 +167,7 @@ function choose(parts) {
   state.chosen = parts;
   highlight();
   edit();
+  if (parts.length) card.scrollIntoView({ block: 'nearest' });
 }
 
 function send(change) {

@@ -57,10 +57,14 @@ def click_part(page, part):
     page.locator(".es-card").wait_for()
 
 
+def wait_for(page, condition, given=None):
+    """Until a condition in JavaScript holds of `view`, what the viewer shows, and `given`."""
+    view = "document.querySelector('.es-viewer').view()"
+    page.wait_for_function(f"(given) => {{ const view = {view}; return {condition}; }}", arg=given)
+
+
 def wait_for_ids(page, ids):
-    page.wait_for_function(
-        "(ids) => JSON.stringify(document.querySelector('.es-viewer').view().ids) === JSON.stringify(ids)", arg=ids
-    )
+    wait_for(page, "String(view.ids) === String(given)", ids)
 
 
 def download(page, folder):
@@ -111,9 +115,7 @@ def test_other_labels_need_no_new_masks(open_page, site, monkeypatch):
     page.get_by_label("Remove cat").click()
     page.locator("#labels input").fill("boat")
     page.keyboard.press("Control+Enter")
-    page.wait_for_function(
-        "() => document.querySelector('.es-viewer').view().labels.some((label) => label.name === 'boat')"
-    )
+    wait_for(page, "view.labels.some((label) => label.name === 'boat')")
     assert [label["name"] for label in shown(page)["labels"]] == ["grass", "boat"]
     assert made == [1]
 
