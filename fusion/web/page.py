@@ -190,13 +190,16 @@ def page(events: Events) -> gr.Blocks:
                 )
         inputs = [files, chosen, labels, background, speed, count, margin]
         outputs = [viewer, status, start, stop, save]
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
-        gr.on([start.click, labels.submit], events.segment, inputs, outputs, **quiet)
-        stop.click(events.cancel, queue=False, show_progress="hidden", api_visibility="private")
-        viewer.edit(events.edit, None, [viewer, status], **quiet)
-        save.click(events.download, None, [saved, status], **quiet).success(None, js=_CLICK_SAVED)
+        # Only what takes long goes through gradio's queue. On a busy machine updates were lost, now and then, of an event
+        # that began while another one was in it.
+        quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+        slow: dict[str, Any] = {**quick, "queue": True, "concurrency_limit": None}
+        gr.on([start.click, labels.submit], events.segment, inputs, outputs, **slow)
+        stop.click(events.cancel, **quick)
+        viewer.edit(events.edit, None, [viewer, status], **quick)
+        save.click(events.download, None, [saved, status], **quick).success(None, js=_CLICK_SAVED)
         if events.root is not None:
-            blocks.load(events.choices, None, chosen, **quiet)
+            blocks.load(events.choices, None, chosen, **quick)
         blocks.unload(events.leave)
     return blocks
 
