@@ -190,8 +190,8 @@ def page(events: Events) -> gr.Blocks:
                 )
         inputs = [files, chosen, labels, background, speed, count, margin]
         outputs = [viewer, status, start, stop, save]
-        # Only what takes long goes through gradio's queue. On a busy machine updates were lost, now and then, of an event
-        # that began while another one was in it.
+        # Only what takes long goes through gradio's queue. On a busy machine updates of an event were lost, now and
+        # then, if another one was in the queue as it began.
         quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
         slow: dict[str, Any] = {**quick, "queue": True, "concurrency_limit": None}
         gr.on([start.click, labels.submit], events.segment, inputs, outputs, **slow)
