@@ -91,8 +91,8 @@ class EmerDiffConfig:
     # Each d^i is weighted by its M^i, blurred with this sigma in positions of the feature layer; 0, as in the paper:
     # no weights.
     locality: Annotated[float, number(0, unit="positions of the feature layer (sigma)")] = 0.0
-    # Each mask's share is divided by the mask's area to this power before the filter, so that small masks keep their
-    # place beside large ones; 0, as in the paper: not.
+    # Without modulation each cluster's share is divided by its area to this power before the filter, so that small
+    # masks keep their place beside large ones; 0: not. Difference maps favour small masks by themselves.
     area_power: Annotated[float, number(0, 1)] = 0.0
     # Trajectories at once; None: as many as half of a GPU's memory holds, 16 on the CPU. Halved when memory runs out.
     batch_size: Annotated[int | None, or_null(whole(1))] = None

@@ -96,7 +96,7 @@ class EmerDiff:
         planes = self._modulation_planes(clean, low_res, generator) if choices.modulation else list(one_hot(low_res))
         if choices.spread and seen.affinity is not None:
             planes = list(seen.affinity.spread(torch.stack(shares(planes))).cpu())
-        weighed = over_areas(planes, low_res, self.config.area_power)
+        weighed = planes if choices.modulation else over_areas(planes, low_res, self.config.area_power)
         label_map = largest_plane(self._at_image_size(weighed, rgb, frame_hw, low_res.shape[0]))
         return Masks(
             label_map,

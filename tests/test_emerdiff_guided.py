@@ -160,3 +160,11 @@ def test_segment_weighs_areas_and_keeps_the_planes_themselves():
     )
     assert np.array_equal(plain.difference, weighed.difference) and np.array_equal(plain.low_res, weighed.low_res)
     assert (plain.label_map != weighed.label_map).any()
+
+
+def test_difference_maps_are_not_weighed():
+    plain, weighed = (
+        EmerDiff(tiny_backbone(), tiny_config(image_size=128, speed="fast", area_power=power)).segment(picture(64, 64))
+        for power in (0.0, 0.9)
+    )
+    assert np.array_equal(plain.label_map, weighed.label_map)
