@@ -44,8 +44,8 @@ def web(
     ] = None,
     queue: Annotated[int, typer.Option("--queue", min=0, help="Images that may wait, of all pages.")] = 8,
     max_megabytes: Annotated[
-        float | None, typer.Option("--max-megabytes", min=0, help="MB that may be sent at once. Default: 32.")
-    ] = None,
+        float, typer.Option("--max-megabytes", min=0, help="MB that may be sent at once.")
+    ] = 128.0,
     max_megapixels: Annotated[
         float | None, typer.Option("--max-megapixels", min=0, help="Million pixels of an image. Default: 50.")
     ] = None,
@@ -83,7 +83,7 @@ def web(
     from fusion.web.app import create_app
 
     access = Access(host, token, open_paths=())
-    given = options.given(max_megabytes=max_megabytes, max_megapixels=max_megapixels, cache_megabytes=cache_megabytes)
+    given = options.given(max_megapixels=max_megapixels, cache_megabytes=cache_megabytes)
     with bound_socket(host, port) as sock:
         service = Service(
             load_preset(preset, overrides or ()),
@@ -92,7 +92,7 @@ def web(
             masks=masks,
             device=device,
             dtype=dtype,
-            limits=Limits(queue=queue, **given),
+            limits=Limits(queue=queue, max_megabytes=max_megabytes, **given),
         )
         app = create_app(service, access, root)
         if not quiet:

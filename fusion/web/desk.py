@@ -19,6 +19,8 @@ from fusion.step.votes import Votes, votes_of
 from fusion.web.edit import History, begin, corrected
 from ovseg.labels import Label
 
+MAX_PAGES = 1000  # of which anything is kept
+
 
 @dataclass(frozen=True, eq=False)
 class Work:
@@ -186,4 +188,6 @@ class Desks:
         with self._lock:
             place = self._places.setdefault(page, _Place())
             self._places.move_to_end(page)
+            while len(self._places) > MAX_PAGES:
+                self._places.popitem(last=False)
             return place

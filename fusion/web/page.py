@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path, PurePath
@@ -28,6 +30,7 @@ _HERE = Path(__file__).parent
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 FIXED_FONTS = ("ui-monospace", "SFMono-Regular", "Consolas", "monospace")
 _PRESET = "as the preset"
+_ZIP_SECONDS = 60.0
 # A little later: the hidden button has its file only once the page was drawn again.
 _CLICK_SAVED = """() => setTimeout(() => {
   const saved = document.querySelector('#saved');
@@ -114,11 +117,12 @@ class Events:
         """(the hidden button with the zip, status)."""
         try:
             desk = self.desks.get(str(request.session_hash))
+            self._forget_zips()
             path = Path(tempfile.mkdtemp(dir=self.folder), "emerseg.zip")
             write_zip(desk, path)
         except ValueError as error:
             return gr.skip(), _status(failures=[str(error)])
-        return gr.DownloadButton(value=str(path)), _status(f"{len(desk.works)} images saved in emerseg.zip")
+        return gr.DownloadButton(value=str(path)), _status("Saved as emerseg.zip")
 
     def leave(self, request: gr.Request) -> None:
         """The page was closed."""
@@ -127,6 +131,12 @@ class Events:
     def choices(self) -> Any:
         """The images of the folder, as they are when the page is opened."""
         return gr.Dropdown(choices=listed(self.root))
+
+    def _forget_zips(self) -> None:
+        """Delete those that gradio has copied long ago."""
+        for path in self.folder.glob("*/emerseg.zip"):
+            if time.time() - path.stat().st_mtime > _ZIP_SECONDS:
+                shutil.rmtree(path.parent, ignore_errors=True)
 
     def _uploaded(self, files: Sequence[str]) -> Iterator[Upload]:
         for file in files:
