@@ -39,6 +39,7 @@ def test_the_preset_differs_from_toy_in_its_labels_and_what_suits_photographs_al
         for one, other in ((mini.emerdiff, toy.emerdiff), (mini.fusion, toy.fusion))
     ]
     of_masks = {"image_size", "clusters", "guided_radius", "timestep_feature", "timestep_modulate"}
+    of_masks |= {"locality", "area_power"}
     assert differing == [of_masks, set()]
     assert (mini.ovseg.model, toy.ovseg.model) == ("builtin:photo", "builtin:mini")
 
