@@ -104,8 +104,9 @@ def test_polygons_are_the_regions(client):
 
 def answer_of(label_map, labels):
     """An answer whose masks and coarse map are `label_map`, whose 0 is a background label."""
-    result = fuse(masks_of(label_map), coarse_of(label_map, ("other", *labels), ("other",)))
-    return Answer(np.zeros((*result.size_hw, 3), np.uint8), result, "token")
+    masks, coarse = masks_of(label_map), coarse_of(label_map, ("other", *labels), ("other",))
+    result = fuse(masks, coarse)
+    return Answer(np.zeros((*result.size_hw, 3), np.uint8), result, "token", masks, coarse)
 
 
 RING = [
