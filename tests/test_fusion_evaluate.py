@@ -14,8 +14,9 @@ from tiny_ovseg import tiny_backbone
 
 from fusion import FusionConfig, fuse
 from fusion.evaluation.datasets import Dataset, Sample, open_dataset
-from fusion.evaluation.evaluate import Way, evaluate, make_plan, needs_clip, ways_of
+from fusion.evaluation.evaluate import evaluate
 from fusion.evaluation.measure import measured
+from fusion.evaluation.plan import Way, make_plan, needs_clip, ways_of
 from fusion.evaluation.rows import rows_of
 from fusion.evaluation.scores import ScoreFolder
 from fusion.models.sources import coarse_masks, mask_maker

@@ -19,7 +19,7 @@ from ovseg.choices import DenseVariant
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fusion.evaluation.evaluate import Plan
+    from fusion.evaluation.plan import Plan
     from fusion.evaluation.rows import Row
     from fusion.evaluation.scores import ImageScore, ScoreFolder
     from fusion.evaluation.tally import Tally

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from emerdiff import Masks
 from fusion.evaluation.datasets import Sample, open_dataset
 from fusion.evaluation.datasets.toy import toy_labels
-from fusion.evaluation.evaluate import Way, evaluate, make_plan
+from fusion.evaluation.evaluate import evaluate
+from fusion.evaluation.plan import Way, make_plan
 from fusion.evaluation.rows import Row, rows_of
 from fusion.formats.palette import label_colors
 from fusion.formats.render import draw_overlay

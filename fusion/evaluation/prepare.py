@@ -8,7 +8,7 @@ from typing import Any
 
 from emerdiff import EmerDiff
 from fusion.evaluation.datasets import Dataset
-from fusion.evaluation.evaluate import Plan, make_plan, needs_clip, ways_of
+from fusion.evaluation.plan import Plan, make_plan, needs_clip, ways_of
 from fusion.models.load import load_clip, load_diffusion
 from fusion.models.presets import Preset, config_hash
 from fusion.models.sources import mask_maker

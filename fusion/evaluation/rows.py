@@ -9,9 +9,9 @@ from math import isnan
 import numpy as np
 
 from fusion.evaluation.average_precision import average_precision
-from fusion.evaluation.evaluate import Key, Plan
 from fusion.evaluation.figures import Figures, figures, interval, resampled, resampled_ap
 from fusion.evaluation.metrics import class_iou
+from fusion.evaluation.plan import Key, Plan
 from fusion.evaluation.scores import ImageScore
 from fusion.evaluation.tally import Tally, total
 from fusion.evaluation.unsupervised import PROTOCOLS
