@@ -22,7 +22,7 @@ pytest.importorskip("uvicorn")
 import uvicorn
 from fastapi.testclient import TestClient
 
-from fusion.cli import serve as command
+from fusion.cli import listening
 from fusion.serve import server
 from fusion.serve.app import create_app
 from fusion.serve.limits import Limits
@@ -90,7 +90,7 @@ def test_the_token_may_come_from_the_environment(served, tiny_preset, monkeypatc
 
 
 def test_a_missing_extra_is_named_with_its_command(monkeypatch, capsys):
-    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "fastapi" else name)
+    monkeypatch.setattr(listening, "find_spec", lambda name: None if name == "fastapi" else name)
     assert emerseg("serve") == 2
     assert capsys.readouterr().err == "emerseg: error: emerseg serve needs fastapi: pip install 'emerseg[serve]'\n"
 

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from fusion.cli import web as command
+from fusion.cli import listening
 from fusion.serve.guard import Access, Guard
 from fusion.web.folder import listed, read_inside
 from fusion.web.gate import COOKIE, Gate
@@ -83,7 +83,7 @@ def test_no_name_leads_out_of_the_folder(tmp_path):
 
 
 def test_a_missing_extra_is_named_with_its_command(monkeypatch, capsys):
-    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "gradio" else name)
+    monkeypatch.setattr(listening, "find_spec", lambda name: None if name == "gradio" else name)
     assert emerseg("web") == 2
     assert capsys.readouterr().err == "emerseg: error: emerseg web needs gradio: pip install 'emerseg[web]'\n"
 
@@ -97,7 +97,7 @@ def test_a_missing_extra_is_named_with_its_command(monkeypatch, capsys):
     ],
 )
 def test_wrong_use_is_one_line(tiny_preset, monkeypatch, capsys, options, message):
-    monkeypatch.setattr(command, "find_spec", lambda name: name)
+    monkeypatch.setattr(listening, "find_spec", lambda name: name)
     assert emerseg("web", "--preset", tiny_preset, "--masks", "grid", *options) == 2
     shown = capsys.readouterr().err
     assert message in shown and shown.count("\n") == 1

@@ -125,6 +125,7 @@ Bits = Annotated[
         "--bits", min=9, max=16, help="Bits that samples of 16-bit images hold, such as 12, if the files do not say it."
     ),
 ]
+Host = Annotated[str, typer.Option("--host", help="Where to listen. What others can reach needs a token.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[choices.Dtype, typer.Option("--dtype", help="Precision; auto: float16 on a GPU, else float32.")]
 Batch = Annotated[

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from fusion.cli import options
-from fusion.cli.threads import use_threads
+from fusion.cli.listening import prepare_to_listen, service_of
 from fusion.step.choices import MaskSource
 from ground.choices import Dtype
 
@@ -27,9 +25,7 @@ def serve(
         typer.Option("--background", help="Labels, or a label file, that become other, of requests that name none."),
     ] = None,
     masks: options.Masks = MaskSource.EMERDIFF,
-    host: Annotated[
-        str, typer.Option("--host", help="Where to listen. What others can reach needs a token.")
-    ] = "127.0.0.1",
+    host: options.Host = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8000,
     token: Annotated[
         str | None,
@@ -64,23 +60,14 @@ def serve(
 
     Ctrl-C finishes the request in hand.
     """
-    from fusion.cli.console import printable, set_up_output
+    from fusion.cli.console import printable
 
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise ValueError(f"emerseg serve needs {', '.join(missing)}: pip install 'emerseg[serve]'")
-    set_up_output(verbose=verbose, quiet=quiet)
-    use_threads(threads)
-    if not verbose:
-        # Notes about labels are for those who ask, not for whoever runs the server.
-        logging.getLogger("ovseg").setLevel(logging.ERROR)
-    from fusion.cli.labels import labels_of
-    from fusion.models.presets import load_preset
+    prepare_to_listen("serve", _NEEDED, verbose=verbose, quiet=quiet, threads=threads)
     from fusion.serve.app import create_app
     from fusion.serve.guard import Access
     from fusion.serve.limits import Limits
     from fusion.serve.server import address, bound_socket
     from fusion.serve.server import serve as serve_app
-    from fusion.serve.service import Service
 
     access = Access(host, token, tuple(cors or ()))
     given = options.given(
@@ -92,10 +79,11 @@ def serve(
     )
     limits = Limits(queue=queue, **given)
     with bound_socket(host, port) as sock:
-        service = Service(
-            load_preset(preset, overrides or ()),
-            labels_of(labels) if labels is not None else (),
-            labels_of(background) if background is not None else (),
+        service = service_of(
+            preset,
+            labels,
+            background,
+            overrides=overrides,
             masks=masks,
             device=device,
             dtype=dtype,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -12,7 +11,7 @@ from urllib.parse import quote
 import typer
 
 from fusion.cli import options
-from fusion.cli.threads import use_threads
+from fusion.cli.listening import prepare_to_listen, service_of
 from fusion.step.choices import MaskSource
 from ground.choices import Dtype
 
@@ -34,9 +33,7 @@ def web(
         str | None, typer.Option("--background", help="Labels, or a label file, that become other, to begin with.")
     ] = None,
     masks: options.Masks = MaskSource.EMERDIFF,
-    host: Annotated[
-        str, typer.Option("--host", help="Where to listen. What others can reach needs a token.")
-    ] = "127.0.0.1",
+    host: options.Host = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 7860,
     token: Annotated[
         str | None,
@@ -64,31 +61,24 @@ def web(
 
     It needs no network. Ctrl-C ends it.
     """
-    from fusion.cli.console import printable, set_up_output
+    from fusion.cli.console import printable
 
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise ValueError(f"emerseg web needs {', '.join(missing)}: pip install 'emerseg[web]'")
-    set_up_output(verbose=verbose, quiet=quiet)
-    use_threads(threads)
+    prepare_to_listen("web", _NEEDED, verbose=verbose, quiet=quiet, threads=threads)
     if not verbose:
-        # Notes about labels are for those who ask, not for whoever runs the server.
-        logging.getLogger("ovseg").setLevel(logging.ERROR)
         logging.getLogger("httpx").setLevel(logging.WARNING)
-    from fusion.cli.labels import labels_of
-    from fusion.models.presets import load_preset
     from fusion.serve.guard import Access
     from fusion.serve.limits import Limits
     from fusion.serve.server import address, bound_socket, serve
-    from fusion.serve.service import Service
     from fusion.web.app import create_app
 
     access = Access(host, token, open_paths=())
     given = options.given(max_megapixels=max_megapixels, cache_megabytes=cache_megabytes)
     with bound_socket(host, port) as sock:
-        service = Service(
-            load_preset(preset, overrides or ()),
-            labels_of(labels) if labels is not None else (),
-            labels_of(background) if background is not None else (),
+        service = service_of(
+            preset,
+            labels,
+            background,
+            overrides=overrides,
             masks=masks,
             device=device,
             dtype=dtype,
