@@ -68,8 +68,8 @@ def described(plan: Plan, preset: Preset, wanted: Comparison) -> dict[str, Any]:
     """All that decides the score of an image of a given name, as plain data."""
     return {
         "rows": [asdict(key) for key in plan.keys],
-        "labels": [label.name for label in plan.dataset.labels],
-        "background": [label.name for label in plan.dataset.background],
+        "labels": [[label.name, *label.synonyms] for label in plan.dataset.labels],
+        "background": [[label.name, *label.synonyms] for label in plan.dataset.background],
         "config_hash": hash_of(preset, wanted),
     }
 
