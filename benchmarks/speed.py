@@ -41,7 +41,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from emerdiff import Backbone, EmerDiff, EmerDiffConfig
 from emerdiff.affinity import Affinity, affinity_modules, affinity_of
 from emerdiff.attention import first_outputs, shared_attention
-from emerdiff.backbone import with_transposed_upsampling
+from emerdiff.backbones.parts import lean, with_transposed_upsampling
+from emerdiff.backbones.unet import UNetBackbone
 from emerdiff.frame import to_frame
 from emerdiff.prefix import recorded_prefix, resumed_after
 from emerdiff.schedule import NoiseSchedule
@@ -158,15 +159,16 @@ def _sd1(arguments: argparse.Namespace) -> EmerDiff:
     torch.manual_seed(0)
     with device:
         unet, vae = UNet2DConditionModel(**_SD1), AutoencoderKL(**_SD_VAE)
-    models = [
-        with_transposed_upsampling(each.eval().requires_grad_(False).to(dtype)).to(memory_format=torch.channels_last)
-        for each in (unet, vae)
-    ]
+    models = [lean(each.eval().to(dtype)) for each in (unet, vae)]
     prompt = torch.randn(1, 77, 768, device=device, dtype=dtype)
-    alphas = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)
-    backbone = Backbone(*models, prompt, NoiseSchedule(tuple(alphas.tolist()), "epsilon"))
+    backbone = UNetBackbone(*models, prompt, _sd_schedule())
     settings = {"clusters": 4, "num_timesteps": 5, "timestep_modulate": 201, **_settings(arguments)}
     return EmerDiff(backbone, EmerDiffConfig(model="random", **settings))
+
+
+def _sd_schedule() -> NoiseSchedule:
+    alphas = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)
+    return NoiseSchedule(tuple(alphas.tolist()), "epsilon")
 
 
 def _samples(arguments: argparse.Namespace, random: bool) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
@@ -290,6 +292,8 @@ def paper_costs(clusters: int = 30, timesteps: int = 15, batch: int = 16) -> dic
         latents, prompts = torch.empty(batch, 4, 64, 64), torch.empty(batch, 77, 768)
         timestep, offsets = torch.zeros(()), torch.empty(batch, 16, 16)
 
+    backbone = UNetBackbone(unet, vae, prompts[:1], _sd_schedule())
+
     def unet_call(count: int = 1) -> object:
         return unet(latents[:count], timestep, prompts[:count])
 
@@ -320,8 +324,8 @@ def paper_costs(clusters: int = 30, timesteps: int = 15, batch: int = 16) -> dic
         "tail": tail,
         "decode": _counted(lambda: vae.decode(latents[:1])),
         "features": until([unet.get_submodule(defaults.feature_layer).to_q]),
-        "affinity": until(affinity_modules(unet)),
-        "spread": _counted(lambda: _meta_affinity(unet).spread(torch.empty(clusters, 16, 16, device="meta"))),
+        "affinity": until(affinity_modules(backbone)),
+        "spread": _counted(lambda: _meta_affinity(backbone).spread(torch.empty(clusters, 16, 16, device="meta"))),
     }
     trajectories, passes = 2 * clusters, SPEEDS["fast"].passes
     instant = parts["encode"] + parts["features"] + parts["affinity"] + parts["spread"]
@@ -344,9 +348,9 @@ def paper_costs(clusters: int = 30, timesteps: int = 15, batch: int = 16) -> dic
     }
 
 
-def _meta_affinity(unet: UNet2DConditionModel) -> Affinity:
-    projections = [torch.empty(64 * 64, module.out_features, device="meta") for module in affinity_modules(unet)]
-    return affinity_of(unet, projections, (64, 64))
+def _meta_affinity(backbone: Backbone) -> Affinity:
+    projections = [torch.empty(64 * 64, module.out_features, device="meta") for module in affinity_modules(backbone)]
+    return affinity_of(backbone, projections, (64, 64))
 
 
 def _table(rows: list[Row]) -> str:

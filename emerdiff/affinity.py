@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-from emerdiff.attention import attention_layers, attention_rows
+from emerdiff.attention import attention_rows
+from emerdiff.backbones.protocol import Backbone
 from emerdiff.speed import AffinitySource
 
 # Of a softmax, over the maximum of its column, what is smaller does not count (CLIPer's released code).
 THRESHOLD = 0.1
-_LAYERS = 2  # of the last up block, the first ones: those of CLIPer's released settings
 WINDOW = 4  # positions that a window of features reaches to each side
 # The squared distance of features, over their total variance, at which a neighbour's weight has fallen to 1/e.
 SPREAD = 0.3
@@ -85,21 +85,22 @@ class WindowAffinity:
 Affinity = AttentionAffinity | WindowAffinity
 
 
-def affinity_modules(unet: Any, source: str | None = None) -> list[nn.Module]:
+def affinity_modules(backbone: Backbone, source: str | None = None) -> list[nn.Module]:
     """The modules whose outputs in one pass `affinity_of` takes, with the same `source`.
 
-    That is one of AffinitySource, or None: attention where the last up block has it. ValueError if it has not.
+    That is one of AffinitySource, or None: attention where the backbone has layers for it. ValueError if it has not.
     """
-    if layers := _self_attentions(unet, source):
+    if layers := _self_attentions(backbone, source):
         return [projection for layer in layers for projection in (layer.to_q, layer.to_k)]
-    return [unet.up_blocks[max(len(unet.up_blocks) - 2, 0)]]
+    return [backbone.affinity_features]
 
 
 def affinity_of(
-    unet: Any, outputs: Sequence[Tensor], latent_hw: tuple[int, int], source: str | None = None
+    backbone: Backbone, outputs: Sequence[Tensor], grid_hw: tuple[int, int], source: str | None = None
 ) -> Affinity:
-    """The affinity of one latent of that size, from what the `affinity_modules` gave: (N, C) or (C, H, W) float32."""
-    layers = _self_attentions(unet, source)
+    """The affinity of one latent with that finest grid, from what the `affinity_modules` gave: (N, C) or (C, H, W)
+    float32."""
+    layers = _self_attentions(backbone, source)
     if not layers:
         return window_affinity(outputs[0])
     heads = [
@@ -107,7 +108,7 @@ def affinity_of(
         for layer, pair in zip(layers, zip(outputs[0::2], outputs[1::2], strict=True), strict=True)
         for output in pair
     ]
-    return AttentionAffinity(tuple(heads[0::2]), tuple(heads[1::2]), tuple(layer.scale for layer in layers), latent_hw)
+    return AttentionAffinity(tuple(heads[0::2]), tuple(heads[1::2]), tuple(layer.scale for layer in layers), grid_hw)
 
 
 def window_affinity(features: Tensor) -> WindowAffinity:
@@ -124,16 +125,16 @@ def window_affinity(features: Tensor) -> WindowAffinity:
     return WindowAffinity((255 * closeness).round().to(torch.uint8))
 
 
-def _self_attentions(unet: Any, source: str | None) -> list[Any]:
+def _self_attentions(backbone: Backbone, source: str | None) -> Sequence[Any]:
     """Those that the affinity is read from; none if it is read from features."""
     if source == AffinitySource.FEATURES:
         return []
-    layers = [layer for layer in attention_layers(unet.up_blocks[-1]).values() if not layer.is_cross_attention]
+    layers = backbone.affinity_layers
     if source == AffinitySource.ATTENTION and not layers:
         raise ValueError(
             "emerdiff.affinity is 'attention', expected 'features': this model's last block has no attention"
         )
-    return layers[:_LAYERS]
+    return layers
 
 
 def _on_grid(planes: Tensor, grid_hw: tuple[int, int], device: torch.device) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emerdiff.backbone import Backbone
+from emerdiff.backbones.protocol import Backbone
 from emerdiff.batches import Batches, on_cpu
 from emerdiff.config import EmerDiffConfig
 from emerdiff.frame import resize_plane

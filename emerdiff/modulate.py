@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from emerdiff.attention import offset_output, shared_attention
-from emerdiff.backbone import Backbone
+from emerdiff.backbones.protocol import Backbone
 from emerdiff.batches import Batches, sent_to
 from emerdiff.config import EmerDiffConfig
 from emerdiff.inversion import InversionStep, inverted
@@ -56,18 +56,18 @@ def modulated_ends(
     unknown modulation layer.
     """
     layer = backbone.layer(config.modulation_layer, "modulation_layer")
-    latent_hw = (clean.shape[2], clean.shape[3])
+    grid_hw = backbone.grid_hw(clean)
     offsets = sent_to(offsets, clean)
     batches = Batches(config.batch_size or backbone.items_at_once(clean))
 
     def first(step: InversionStep) -> Tensor:
         """All are the same up to the modulation layer: the unmodulated pass computes that once, the others go on."""
-        with recorded_prefix(backbone.unet, layer) as prefix:
+        with recorded_prefix(backbone.denoiser, layer) as prefix:
             mean = backbone.previous_mean(step.latent, step.timestep, step.previous)
 
         def tail(part: slice) -> Tensor:
             latents = step.latent.expand(part.stop - part.start, -1, -1, -1)
-            with resumed_after(prefix, offsets[part], latent_hw):
+            with resumed_after(prefix, offsets[part], grid_hw):
                 return backbone.previous_mean(latents, step.timestep, step.previous)
 
         return torch.cat(list(batches.run(tail, len(offsets)))) + (step.target - mean)
@@ -79,7 +79,7 @@ def modulated_ends(
 
         def previous(part: slice) -> Tensor:
             onward = config.modulate == "onward"
-            with offset_output(layer, everyones_offsets[part], latent_hw) if onward else nullcontext():
+            with offset_output(layer, everyones_offsets[part], grid_hw) if onward else nullcontext():
                 return backbone.previous_mean(everyone[part], step.timestep, step.previous)
 
         means = torch.cat(list(batches.run(previous, len(everyone))))
@@ -87,7 +87,7 @@ def modulated_ends(
 
     latents = clean
     for step in inverted(backbone.schedule, clean, timesteps, generator):
-        with _injected(backbone.unet, config):
+        with _injected(backbone.denoiser, config):
             latents = first(step) if step.timestep == timesteps[0] else later(step, latents)
     return latents
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from emerdiff.affinity import Affinity, affinity_modules, affinity_of
 from emerdiff.attention import first_outputs, token_grid
-from emerdiff.backbone import Backbone
+from emerdiff.backbones.protocol import Backbone
 from emerdiff.batches import Batches, sent_to
 from emerdiff.config import EmerDiffConfig
 from emerdiff.schedule import add_noise
@@ -36,9 +36,8 @@ def observe(
     memory holds it, and ends at the last layer that is looked at. Raises ValueError if features are not finite
     (float16 overflows).
     """
-    latent_hw = (clean.shape[2], clean.shape[3])
     queries_of = [backbone.layer(config.feature_layer, "feature_layer").to_q]
-    finest = affinity_modules(backbone.unet, config.affinity) if with_affinity else []
+    finest = affinity_modules(backbone, config.affinity) if with_affinity else []
     together = config.timestep_feature == config.timestep_affinity
     first, second = (queries_of + finest, []) if together else (queries_of, finest)
     queries, *outputs = _means(backbone, clean, config.timestep_feature, first, config, generator)
@@ -49,17 +48,18 @@ def observe(
     features = queries.cpu().numpy()
     if not np.isfinite(features).all():
         raise ValueError(f"features of {config.feature_layer} are not finite in this dtype; try bfloat16 or float32")
-    affinity = affinity_of(backbone.unet, outputs, latent_hw, config.affinity) if with_affinity else None
-    return Observation(features, token_grid(latent_hw, len(features)), affinity)
+    finest_hw = backbone.grid_hw(clean)
+    affinity = affinity_of(backbone, outputs, finest_hw, config.affinity) if with_affinity else None
+    return Observation(features, token_grid(finest_hw, len(features)), affinity)
 
 
 def observe_affinity(backbone: Backbone, clean: Tensor, config: EmerDiffConfig, generator: torch.Generator) -> Affinity:
     """The affinity that `observe` gives for a generator in the same state, in one UNet call, which ends with it."""
     if config.timestep_feature != config.timestep_affinity:
         _noise(clean, config, generator)  # that of the features
-    finest = affinity_modules(backbone.unet, config.affinity)
+    finest = affinity_modules(backbone, config.affinity)
     outputs = _means(backbone, clean, config.timestep_affinity, finest, config, generator)
-    return affinity_of(backbone.unet, outputs, (clean.shape[2], clean.shape[3]), config.affinity)
+    return affinity_of(backbone, outputs, backbone.grid_hw(clean), config.affinity)
 
 
 def _noise(clean: Tensor, config: EmerDiffConfig, generator: torch.Generator) -> Tensor:

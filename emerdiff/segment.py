@@ -17,7 +17,7 @@ from emerdiff.cluster import low_resolution_masks, one_hot
 from emerdiff.config import EmerDiffConfig
 from emerdiff.difference import difference_planes, near_masks
 from emerdiff.fetch import fetch_decoder, fetch_weights
-from emerdiff.frame import frame_size, resized_planes, to_frame
+from emerdiff.frame import resized_planes, to_frame
 from emerdiff.guided import guided_planes, over_areas, shares
 from emerdiff.masks import Masks
 from emerdiff.modulate import modulated_pairs
@@ -48,7 +48,7 @@ class EmerDiff:
                 raise ValueError(f"emerdiff.{name} is {given}, expected 0 to {last} for this model")
         backbone.layer(config.feature_layer, "feature_layer")
         backbone.layer(config.modulation_layer, "modulation_layer")
-        affinity_modules(backbone.unet, config.affinity)
+        affinity_modules(backbone, config.affinity)
         self.backbone = backbone
         self.turns = backbone.turns
         self.config = config
@@ -138,7 +138,7 @@ class EmerDiff:
         return list(near_masks(planes, low_res, self.config.locality))
 
     def _frame_hw(self, rgb: NDArray[np.uint8]) -> tuple[int, int]:
-        return frame_size((rgb.shape[0], rgb.shape[1]), self.config.image_size, self.backbone.side_multiple)
+        return self.backbone.frame_hw((rgb.shape[0], rgb.shape[1]), self.config.image_size)
 
     def _at_image_size(
         self, planes: Sequence[Tensor], rgb: NDArray[np.uint8], frame_hw: tuple[int, int], grid_rows: int

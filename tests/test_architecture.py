@@ -37,8 +37,8 @@ INTEGRATIONS = "emerseg/integrations"
 OUTSIDE = ("toyworld", "training", "benchmarks", "tests")
 # Libraries, and the generator, that only these files may import.
 ONLY_IN = {
-    "diffusers": {"emerdiff/backbone.py"},
-    "transformers": {"emerdiff/backbone.py"},
+    "diffusers": {f"emerdiff/backbones/{file}.py" for file in ("parts", "unet")},
+    "transformers": {"emerdiff/backbones/parts.py"},
     "open_clip": {"ovseg/backbone.py"},
     "fastapi": {f"fusion/serve/{file}.py" for file in ("app", "server", "xanylabeling")} | {"fusion/web/app.py"},
     "gradio": {"fusion/web/app.py", "fusion/web/page.py"},

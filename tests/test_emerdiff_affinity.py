@@ -162,11 +162,11 @@ def test_features_that_are_all_alike_give_plain_means():
     ],
 )
 def test_what_a_unet_has_decides_unless_the_config_does(layout, source, kind):
-    unet, hw = (backbone := tiny_backbone(layout)).unet, (16, 24)
-    modules = affinity_modules(unet, source)
+    backbone, hw = tiny_backbone(layout), (16, 24)
+    modules = affinity_modules(backbone, source)
     with first_outputs(modules) as outputs:
         backbone.predict(torch.randn(1, 4, *hw, generator=torch.Generator().manual_seed(0)), 101)
-    affinity = affinity_of(unet, [outputs[module][0] for module in modules], hw, source)
+    affinity = affinity_of(backbone, [outputs[module][0] for module in modules], hw, source)
     assert isinstance(affinity, kind)
     rows = affinity.spread(torch.rand(2, 4, 6))
     assert rows.shape == (2, *hw) and torch.isfinite(rows).all()
@@ -174,14 +174,14 @@ def test_what_a_unet_has_decides_unless_the_config_does(layout, source, kind):
 
 def test_attention_that_a_unet_has_not_is_one_line():
     with pytest.raises(ValueError, match=r"emerdiff\.affinity is 'attention', expected 'features'"):
-        affinity_modules(tiny_backbone("mini").unet, "attention")
+        affinity_modules(tiny_backbone("mini"), "attention")
 
 
 def test_the_attention_is_that_of_the_unet():
     """Its softmax is what the layer's own pass multiplies its values with."""
     unet = (backbone := tiny_backbone("sd1")).unet
     layer = unet.get_submodule("up_blocks.3.attentions.0.transformer_blocks.0.attn1")
-    modules = [*affinity_modules(unet)[:2], layer.to_v, layer.to_out[0]]
+    modules = [*affinity_modules(backbone)[:2], layer.to_v, layer.to_out[0]]
     with first_outputs(modules) as outputs:
         backbone.predict(torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), 101)
     queries, keys, values, output = (outputs[module][0] for module in modules)

@@ -63,7 +63,7 @@ def test_half_of_a_gpus_memory_is_for_a_batch(monkeypatch):
 
 def test_a_model_counts_the_memory_of_its_own_latents(monkeypatch):
     asked: list[int] = []
-    monkeypatch.setattr("emerdiff.backbone.items_at_once", lambda device, each: asked.append(each) or 2)
+    monkeypatch.setattr("emerdiff.backbones.protocol.items_at_once", lambda device, each: asked.append(each) or 2)
     backbone = tiny_backbone()
     one_size = EmerDiff(backbone, tiny_config(batch_size=2)).segment(picture())
     assert not asked

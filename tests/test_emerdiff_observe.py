@@ -99,7 +99,7 @@ def test_one_pass_for_both_sees_what_two_would():
     block = backbone.unet.up_blocks[1]
     with first_outputs([block]) as outputs:
         backbone.predict(alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise, 21)
-    expected = affinity_of(backbone.unet, [outputs[block][0]], (8, 12))
+    expected = affinity_of(backbone, [outputs[block][0]], (8, 12))
     torch.testing.assert_close(together.affinity.weights, expected.weights, rtol=1e-3, atol=1e-5)
 
 

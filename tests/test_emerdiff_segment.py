@@ -11,7 +11,8 @@ from PIL import Image
 from tiny_emerdiff import picture, save_folder, tiny_backbone, tiny_config, tiny_vae
 
 from emerdiff import EmerDiff, EmerDiffConfig, attention
-from emerdiff.backbone import Backbone, load_backbone
+from emerdiff.backbone import load_backbone
+from emerdiff.backbones.unet import UNetBackbone
 from emerdiff.difference import near_masks
 from emerdiff.frame import resized_planes
 from ground.planes import largest_plane
@@ -209,7 +210,7 @@ def test_a_unet_that_needs_more_than_a_latent_is_refused():
         mid_block_type=None,
     )
     with pytest.raises(ValueError, match="the UNet takes 9 channels, expected 4, as the VAE gives"):
-        Backbone(inpainting, tiny_vae(), torch.zeros(1, 5, 16), tiny_backbone().schedule)
+        UNetBackbone(inpainting, tiny_vae(), torch.zeros(1, 5, 16), tiny_backbone().schedule)
 
 
 @pytest.mark.parametrize(("device", "dtype"), [("gpu", "auto"), ("cpu", "half")])

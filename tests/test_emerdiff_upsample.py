@@ -5,7 +5,8 @@ import torch
 from diffusers.models.upsampling import Upsample2D
 from tiny_emerdiff import save_folder, tiny_unet, tiny_vae
 
-from emerdiff.backbone import load_backbone, with_transposed_upsampling
+from emerdiff.backbone import load_backbone
+from emerdiff.backbones.parts import with_transposed_upsampling
 from emerdiff.upsample import TransposedUpsample
 
 

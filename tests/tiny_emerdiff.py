@@ -1,4 +1,4 @@
-"""Tiny random Stable Diffusion models of the real classes: as a `Backbone` in memory, or as a whole folder on disk."""
+"""Tiny random Stable Diffusion models of the real classes: as a backbone in memory, or as a whole folder on disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from emerdiff.backbone import Backbone
+from emerdiff.backbones.unet import UNetBackbone
 from emerdiff.config import EmerDiffConfig
 from emerdiff.schedule import NoiseSchedule
 
@@ -65,11 +65,11 @@ def tiny_vae() -> AutoencoderKL:
     )
 
 
-def tiny_backbone(layout: str = "mini", prediction_type: str = "epsilon") -> Backbone:
+def tiny_backbone(layout: str = "mini", prediction_type: str = "epsilon") -> UNetBackbone:
     """The same weights at every call; image sides are multiples of 32 (mini) or 64."""
     torch.manual_seed(0)
     scheduler = DDIMScheduler(**_BETAS)
-    return Backbone(
+    return UNetBackbone(
         unet=tiny_unet(layout).eval().requires_grad_(False),
         vae=tiny_vae().eval().requires_grad_(False),
         empty_prompt=torch.randn(1, 5, _PROMPT_WIDTH),
