@@ -13,7 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.image import grid_to_graph
 from torch import Tensor
 
-from emerdiff.config import EmerDiffConfig
+from emerdiff.config import Clustering, EmerDiffConfig
+from emerdiff.ncut import cosine_affinity, normalised_cuts
 
 RESTARTS = 3  # of k-means, from other first means; the best result counts
 
@@ -26,12 +27,18 @@ def low_resolution_masks(
     """(h, w) int32 cluster of each position of the `grid` (h, w), and (K, C) float32 mean of each cluster's features.
 
     `features` are (N, C) float32, row by row of the grid. K may be below `config.clusters` where they are too much
-    alike, or `config.merge` makes one of several.
+    alike, or `config.merge` makes one of several; with normalised cuts the image says what K is.
     """
-    placed = with_positions(features, grid, config.position_weight)
-    assignment = cluster(placed, config.clusters, grid if config.clustering == "ward" else None)
-    assignment = merged(assignment, features, config.merge)
+    assignment = merged(_clustered(features, grid, config), features, config.merge)
     return assignment.reshape(grid), cluster_means(features, assignment)
+
+
+def _clustered(features: NDArray[np.float32], grid: tuple[int, int], config: EmerDiffConfig) -> NDArray[np.int32]:
+    if config.clustering == Clustering.NCUT:
+        affinity = cosine_affinity(features, config.ncut_power, grid, config.position_weight)
+        return normalised_cuts(affinity, config.ncut_threshold, config.clusters)
+    placed = with_positions(features, grid, config.position_weight)
+    return cluster(placed, config.clusters, grid if config.clustering == Clustering.WARD else None)
 
 
 def merged(assignment: NDArray[np.int32], features: NDArray[np.float32], above: float) -> NDArray[np.int32]:

@@ -24,6 +24,7 @@ class Clustering(Choice):
 
     KMEANS = "kmeans"
     WARD = "ward"  # only neighbours are merged, so that each cluster is connected
+    NCUT = "ncut"  # normalised cuts of what is alike: as many clusters as the image asks for
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,13 @@ class EmerDiffConfig:
     modulate: Annotated[str, one_of(Modulation)] = "once"
     # λ, added to the modulation layer's output.
     strength: Annotated[float, number(0)] = 10.0
-    # K.
+    # K; for clustering "ncut" the most that there may be.
     clusters: Annotated[int, whole(1)] = 30
     # One of Clustering.
     clustering: Annotated[str, one_of(Clustering)] = "kmeans"
+    # Of normalised cuts (DiffCut's τ and α): what a cut must cost less than to be made, and the power of the cosines.
+    ncut_threshold: Annotated[float, number(0, 2)] = 0.5
+    ncut_power: Annotated[float, number(0)] = 10.0
     # Weight of the place in the image beside the features that are clustered; 0, as in the paper: none.
     position_weight: Annotated[float, number(0)] = 0.0
     # Clusters whose mean features have a cosine above this are one; 1, as in the paper: none.

@@ -39,6 +39,8 @@ def test_the_papers_constants_are_the_defaults():
         ("strength", float("nan")),
         ("clusters", True),
         ("clusters", 0),
+        ("ncut_threshold", 2.5),
+        ("ncut_power", -1),
         ("feature_layer", ""),
         ("modulation_layer", None),
         ("feature_draws", 0),
