@@ -18,13 +18,16 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from math import nan
 from typing import Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from benchmarks.studies.looking import looked_once
 from benchmarks.studies.objects import SIZES, masks_of, object_ious, objects
 from emerdiff import EmerDiff, Masks
 from fusion.evaluation.datasets import Dataset, Sample, open_dataset
@@ -74,6 +77,7 @@ def main() -> None:
     parser.add_argument("--way", action="append", default=[], metavar="NAME:FIELD=VALUE,...")
     parser.add_argument("--thing", default="sky", help="the label whose masks are counted")
     parser.add_argument("--limit", type=int, help="images of each root")
+    parser.add_argument("--time", action="store_true", help="the seconds of each way, too: nothing is used twice then")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     preset = load_preset(arguments.preset)
@@ -82,7 +86,10 @@ def main() -> None:
     everything: dict[str, list[Found]] = {way.name: [] for way in ways}
     for root in arguments.roots:
         data = open_dataset(arguments.dataset, root, arguments.limit)
-        found = measured(model, preset, ways, data, arguments.thing)
+        with nullcontext() if arguments.time else looked_once():
+            found = measured(model, preset, ways, data, arguments.thing)
+        if not arguments.time:
+            found = {name: [replace(each, seconds=nan) for each in of_images] for name, of_images in found.items()}
         for name, of_images in found.items():
             everything[name] += of_images
         print(f"\n{root}\n\n{table(found, arguments.thing)}", flush=True)

@@ -1,0 +1,79 @@
+"""IoU by size and masks of one sky: figures of 8×8 maps that can be counted by hand."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from tiny_emerdiff import picture, tiny_backbone, tiny_config
+
+sys.path.append(str(Path(__file__).parent.parent))
+
+from benchmarks.small import way_of
+from benchmarks.studies.looking import looked_once
+from benchmarks.studies.objects import masks_of, object_ious, objects
+from emerdiff import EmerDiff
+from fusion.evaluation.metrics import UNKNOWN
+
+
+def regions() -> np.ndarray:
+    """Sky over ground; two parts of one thing, of 4 px each; a row of which nothing is known."""
+    regions = np.repeat(np.int32([0, 0, 0, 0, 1, 1, 1, UNKNOWN]), 8).reshape(8, 8)
+    regions[1:3, 1:3] = regions[1:3, 5:7] = 2
+    return regions
+
+
+def test_objects_are_connected_parts():
+    things = objects(regions())
+    assert sorted(np.unique(things)) == [UNKNOWN, 0, 1, 2, 3]
+    assert (things == UNKNOWN).sum() == 8
+    assert things[1, 1] != things[1, 5]
+    assert (objects(np.full((8, 8), UNKNOWN, np.int32)) == UNKNOWN).all()
+
+
+def test_iou_of_objects_with_all_masks_and_with_the_best():
+    things = objects(regions())
+    assert (object_ious(things.clip(0), things)[:, 1:] == 1).all()
+    whole = object_ious(np.zeros((8, 8), np.int32), things)
+    np.testing.assert_allclose(whole[:, 0] * 64, np.bincount(things[things >= 0]))
+    # One mask is of the largest, 24 of 56 known px each for sky and ground: of the first.
+    np.testing.assert_allclose(whole[:, 1], [24 / 56, 0, 0, 0])
+    np.testing.assert_allclose(whole[:, 2], [24 / 56, 4 / 56, 4 / 56, 24 / 56])
+    halves = things.clip(0)
+    halves[:4, :4][halves[:4, :4] == 0] = 4  # the sky in two
+    split = object_ious(halves, things)
+    assert (split[:, 1] == 1).all() and split[0, 2] == 0.5
+    assert object_ious(halves, np.full((8, 8), UNKNOWN)).shape == (0, 3)
+
+
+def test_masks_of_a_label_are_those_with_most_pixels_in_it():
+    masks = np.repeat(np.int32([0, 1, 2, 2, 2, 3, 3, 3]), 8).reshape(8, 8)
+    assert masks_of(masks, regions(), 0) == 3  # the third is of the sky, too: 8 px, 4 + 4 of both things, 8 of ground
+    assert masks_of(masks, regions(), 1) == 1
+
+
+def test_ways_are_names_and_settings():
+    way = way_of("few:merge=0.5")
+    assert (way.name, way.settings) == ("few", {"merge": 0.5})
+    model = EmerDiff(tiny_backbone(), tiny_config())
+    as_many = way_of("as many:clusters=@few,clustering=ward").model(model, {"few": 2})
+    assert (as_many.config.clusters, as_many.config.clustering) == (2, "ward")
+    assert as_many.config.strength == model.config.strength
+
+
+def test_what_is_looked_at_once_changes_nothing():
+    backbone = tiny_backbone()
+    models = [
+        EmerDiff(backbone, tiny_config(speed="instant", **changes))
+        for changes in ({}, {"clustering": "ncut", "ncut_threshold": 1.0}, {"timestep_feature": 41})
+    ]
+    plain = [model.segment(picture()).label_map for model in models]
+    passes = []
+    backbone.unet.register_forward_pre_hook(lambda *_: passes.append(1))
+    with looked_once():
+        for model, expected in zip(models, plain, strict=True):
+            assert np.array_equal(model.segment(picture()).label_map, expected)
+        looks = len(passes)
+        assert np.array_equal(models[0].segment(picture()).label_map, plain[0])
+    assert len(passes) == looks == 4  # two of each timestep t_f: of features and of affinity
