@@ -70,6 +70,8 @@ class EmerDiffConfig:
     position_weight: Annotated[float, number(0)] = 0.0
     # Clusters whose mean features have a cosine above this are one; 1, as in the paper: none.
     merge: Annotated[float, number(0, 1)] = 1.0
+    # How many times scales are doubled: crops at twice the scale, at four times, whose small things join the masks.
+    zoom: Annotated[int, whole(0, high=2)] = 0
     # The attention layer whose queries are clustered.
     feature_layer: Annotated[str, text("the name of an attention layer")] = (
         "up_blocks.1.attentions.0.transformer_blocks.0.attn2"

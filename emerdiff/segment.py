@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from emerdiff.affinity import Affinity, affinity_modules
 from emerdiff.backbone import Backbone, load_backbone
 from emerdiff.cluster import low_resolution_masks, one_hot
-from emerdiff.config import EmerDiffConfig
+from emerdiff.config import Clustering, EmerDiffConfig
 from emerdiff.difference import difference_planes, near_masks
 from emerdiff.fetch import fetch_decoder, fetch_weights
 from emerdiff.frame import resized_planes, to_frame
@@ -24,6 +25,7 @@ from emerdiff.modulate import modulated_pairs
 from emerdiff.observe import observe, observe_affinity
 from emerdiff.passes import pass_masks, passes_of, planes_of_masks
 from emerdiff.schedule import timesteps_from
+from emerdiff.zoom import mixed, zoomed
 from ground.checks import seed_of
 from ground.images import ImageLike, as_rgb
 from ground.planes import largest_plane
@@ -82,13 +84,29 @@ class EmerDiff:
     ) -> Masks:
         """Fine masks of a PIL.Image or (H, W, 3) uint8 RGB array, at its size; `seed` draws all the noise.
 
-        K is `config.clusters`, or less where the features of the image do not differ. To keep the affinity of positions
-        costs a UNet call where masks are not spread by it. Raises ValueError for another kind of image, and for
-        more clusters than the feature layer has positions.
+        K is `config.clusters`, or less where the features of the image do not differ; with `config.zoom` small things
+        come beside them (emerdiff/zoom.py). To keep the affinity of positions costs a UNet call where masks are not
+        spread by it. Raises ValueError for another kind of image, for more clusters than the feature layer has
+        positions, and for difference maps together with zoom.
         """
+        if self.config.zoom and keep_difference:
+            raise ValueError(
+                f"emerdiff.zoom is {self.config.zoom}, expected 0 where difference maps are kept: crops have none of "
+                "the image"
+            )
         rgb = as_rgb(image)
+        masks, doubts = self._segmented(rgb, seed_of(seed), keep_difference, keep_affinity)
+        if self.config.zoom == 0:
+            return masks
+        closer = EmerDiff(self.backbone, replace(self.config, zoom=0, clustering=Clustering.NCUT.value))
+        return zoomed(masks, doubts, lambda window: closer.segment(rgb[window], seed=seed), self.config.zoom)
+
+    def _segmented(
+        self, rgb: NDArray[np.uint8], seed: int, keep_difference: bool, keep_affinity: bool
+    ) -> tuple[Masks, NDArray[np.float32]]:
+        """The masks of an image, and how badly each position of the feature layer's grid (h, w) fits its mask."""
         frame_hw = self._frame_hw(rgb)
-        generator = torch.Generator().manual_seed(seed_of(seed))
+        generator = torch.Generator().manual_seed(seed)
         clean = self.backbone.encode(to_frame(rgb, frame_hw))
         choices = self.config.choices
         seen = observe(self.backbone, clean, self.config, generator, with_affinity=choices.spread or keep_affinity)
@@ -98,13 +116,14 @@ class EmerDiff:
             planes = list(seen.affinity.spread(torch.stack(shares(planes))).cpu())
         weighed = planes if choices.modulation else over_areas(planes, low_res, self.config.area_power)
         label_map = largest_plane(self._at_image_size(weighed, rgb, frame_hw, low_res.shape[0]))
-        return Masks(
+        masks = Masks(
             label_map,
             low_res,
             features,
             difference=_stacked(planes, rgb.shape[:2]) if keep_difference else None,
             affinity=seen.affinity if keep_affinity else None,
         )
+        return masks, mixed(seen.features, low_res)
 
     @in_turn
     @torch.inference_mode()

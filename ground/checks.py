@@ -47,10 +47,14 @@ def yes_no() -> Check:
     return Check(lambda value: isinstance(value, bool), "true or false")
 
 
-def whole(low: int, unit: str = "") -> Check:
-    """An int of at least `low`; `unit` is named in the error, such as "px"."""
+def whole(low: int, unit: str = "", high: int | None = None) -> Check:
+    """An int from `low`, to `high` if given; `unit` is named in the error, such as "px"."""
+    to_high = "" if high is None else f" to {high}"
     of_unit = f" of {unit}" if unit else ""
-    return Check(lambda value: _is_number(value, int) and value >= low, f"a whole number{of_unit} from {low}")
+    return Check(
+        lambda value: _is_number(value, int) and low <= value and (high is None or value <= high),
+        f"a whole number{of_unit} from {low}{to_high}",
+    )
 
 
 def number(low: float, high: float | None = None, unit: str = "") -> Check:

@@ -41,6 +41,8 @@ def test_the_papers_constants_are_the_defaults():
         ("clusters", 0),
         ("ncut_threshold", 2.5),
         ("ncut_power", -1),
+        ("zoom", 3),
+        ("zoom", True),
         ("feature_layer", ""),
         ("modulation_layer", None),
         ("feature_draws", 0),

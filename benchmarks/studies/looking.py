@@ -23,6 +23,7 @@ _NO_PART: dict[str, Any] = {
     "ncut_threshold": 0.5,
     "ncut_power": 10.0,
     "merge": 1.0,
+    "zoom": 0,
     "position_weight": 0.0,
     "area_power": 0.0,
     "guided_radius": None,
