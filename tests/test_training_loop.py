@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from toyworld.captions import Caption, describe
 from training import loop
 from training.clip import Regions, name_regions, region_contrast
 from training.data import HIDDEN, Crop
+from training.hardware import CPU, Hardware
 from training.loop import Schedule, fit
 from training.tokenizer import CONTEXT_LENGTH, learn_tokenizer
 
@@ -62,6 +64,43 @@ def test_a_finished_run_does_nothing_more_when_resumed(tmp_path):
     model, _, _ = line_fit(tmp_path, SHORT, resume=False)
     again, _, steps = line_fit(tmp_path, SHORT, resume=True)
     assert steps == [] and torch.equal(again.weight, model.weight)
+
+
+def test_a_working_copy_has_the_weights_after_each_step_and_the_model_its_precision(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Linear(1, 1)
+    working = Hardware(torch.device("cpu"), torch.bfloat16).working_copy(model)
+    saved = []
+
+    def compute_losses(step):
+        assert torch.equal(working.weight, model.weight.bfloat16()) and torch.equal(working.bias, model.bias.bfloat16())
+        x = torch.randn(32, 1, generator=torch.Generator().manual_seed(step))
+        return {"mse": (working(x.bfloat16()).float() - 3 * x).square().mean()}
+
+    averaged = fit(
+        *(model, compute_losses, lambda m: {}, SHORT, tmp_path),
+        resume=False,
+        working=working,
+        save=lambda average: saved.append(average.weight.item()),
+    )
+    assert model.weight.dtype == averaged.weight.dtype == torch.float32
+    assert abs(model.weight.item() - 3) < 0.05 and abs(averaged.weight.item() - 3) < 0.1
+    assert len(saved) == 3 and saved[-1] == averaged.weight.item()
+    assert CPU.working_copy(model) is model
+
+
+def test_the_end_of_the_time_may_be_given_in_place_of_its_length(tmp_path):
+    end = loop.time.perf_counter() + 1.0  # s: 100 steps
+    schedule = replace(SHORT, end=end)
+    _, _, steps = line_fit(tmp_path, schedule, resume=False)
+    assert 90 < len(steps) <= 100
+
+
+def test_losses_that_are_no_numbers_end_a_run_before_anything_is_written(tmp_path):
+    model = nn.Linear(1, 1)
+    with pytest.raises(RuntimeError, match=r"losses at step \d+ are {'mse': nan}"):
+        fit(*(model, lambda _: {"mse": model.weight.sum() * float("nan")}, lambda m: {}, SHORT, tmp_path), resume=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_tokenizer_says_anything_and_ends_in_its_highest_id(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,14 +13,17 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from tiny_emerdiff import tiny_unet
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from emerdiff.attention import attention_layers
 from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
 from training import clip, unet, vae
 from training.__main__ import main
+from training.crops import to_model_range
 from training.data import scene_cache
-from training.photos import squares
-from training.vae import to_model_range
+from training.hardware import Hardware
+from training.latents import encode_images
+from training.photos import Squares, squares
 from training.whiten import FAINTEST, whiten
 from training.whiten import main as whiten_main
 from training.widen import widened_unet, widened_vae, with_fine_attention
@@ -31,14 +35,8 @@ pytestmark = pytest.mark.slow
 def small_batches():
     """A few images a step: what is trained here need not be good."""
     with pytest.MonkeyPatch.context() as patch:
-        for module, name, count in (
-            (vae, "BATCH", 2),
-            (clip, "BATCH", 8),
-            (unet, "BATCH", 2),
-            (unet, "PHOTOS", 1),
-            (unet, "PARTS", 2),
-        ):
-            patch.setattr(module, name, count)
+        for module, count in ((vae, 2), (clip, 8), (unet, 2)):
+            patch.setattr(module, "BATCH", count)
         yield
 
 
@@ -144,7 +142,7 @@ def test_more_latent_channels_begin_with_what_the_weights_know(scenes, runs, tmp
     old = AutoencoderKL.from_pretrained(runs / "weights/sd/vae", torch_dtype=torch.float32).eval()
     wide = widened_vae(old, 6).eval()
     old, wide = old.double(), wide.double()  # sums of another order round differently
-    pixels = unet.to_model_range(scenes[1].images[:1, :64, :64]).double()
+    pixels = to_model_range(scenes[1].images[:1, :64, :64]).double()
     with torch.no_grad():
         torch.testing.assert_close(wide(pixels).sample, old(pixels).sample)
         before, after = (model.encode(pixels).latent_dist for model in (old, wide))
@@ -201,15 +199,15 @@ def test_latents_are_kept_for_their_vae_and_their_images_alone(scenes, runs, tmp
     model = AutoencoderKL.from_pretrained(runs / "weights/sd/vae", torch_dtype=torch.float32)
     images = scenes[1].images
     for count, made in enumerate((images[:2], images[2:4]), start=1):
-        latents = unet.encode_images(model, made, tmp_path)
+        latents = encode_images(model, made, tmp_path)
         assert latents.shape == (2, 4, 32, 32) and len(list(tmp_path.iterdir())) == count
     (kept, _) = sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
     stamp = kept.stat().st_mtime_ns
-    unet.encode_images(model, images[:2], tmp_path)
+    encode_images(model, images[:2], tmp_path)
     assert kept.stat().st_mtime_ns == stamp and len(list(tmp_path.iterdir())) == 2
     with torch.no_grad():
         model.quant_conv.bias += 1
-    assert not np.array_equal(unet.encode_images(model, images[:2], tmp_path), np.load(kept))
+    assert not np.array_equal(encode_images(model, images[:2], tmp_path), np.load(kept))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +219,11 @@ def test_latents_are_kept_for_their_vae_and_their_images_alone(scenes, runs, tmp
         (["unet", "--decoder-only", "--start", "."], "--decoder-only is for vae with --start"),
         (["vae", "--latent-channels", "8", "--decoder-only", "--start", "."], "--latent-channels changes the latents"),
         (["unet", "--latent-channels", "8"], "--latent-channels is for vae"),
-        (["vae", "--text", "ovseg/weights/mini"], "--text is for unet"),
+        (["vae", "--text", "ovseg/weights/mini"], "--text is for unet and mini"),
+        (["mini", "--text", "nowhere"], "--text nowhere: expected a folder with open_clip_config.json"),
+        (["mini", "--start", "."], "--start is not for mini"),
+        (["clip", "--batch", "8"], "--batch 8: expected a number of images a step, for vae, unet or mini"),
+        (["unet", "--batch", "0"], "--batch 0: expected a number of images a step"),
         (["unet", "--text", "nowhere"], "--text nowhere: expected a folder with open_clip_config.json"),
     ],
 )
@@ -252,9 +254,9 @@ def test_photographs_train_beside_scenes(scenes, runs, tmp_path):
         Image.fromarray(rng.integers(0, 256, (150, 200, 3), np.uint8)).save(tmp_path / f"{index}.png")
         rows.append(f"{index}.png,dog;grass,")
     (tmp_path / "captions.csv").write_text("\n".join(rows) + "\n")
-    photos = squares(tmp_path / "squares", tmp_path, 2)
-    assert photos.texts == ["dog, grass"] * 2 and len(photos.validation) == 1
-    for trainer, options in ((vae, {}), (unet, {"text": runs / "weights/clip"})):
+    photos, large = (squares(tmp_path / f"squares-{side}", tmp_path, 3, side) for side in (256, 384))
+    assert photos.texts == ["dog, grass"] * 3 and len(photos.validation) == 1
+    for trainer, options in ((vae, {}), (unet, {"text": runs / "weights/clip", "large": large})):
         train(trainer, scenes, tmp_path, start=runs / "weights/sd", photos=photos, **options)
         (row,) = csv.DictReader((tmp_path / trainer.__name__.split(".")[-1] / "log.csv").open())
         assert {"psnr_photos", "noise_281_photos"} & row.keys()
@@ -264,3 +266,40 @@ def test_photographs_train_beside_scenes(scenes, runs, tmp_path):
     )
     pairs = zip(before.encoder.parameters(), after.encoder.parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in pairs)
+
+
+class Asked(TorchDispatchMode):
+    """Lists what asks a device for a value, and so waits for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if any(name in str(function) for name in ("_local_scalar_dense", "nonzero", "masked_select", "aten.equal")):
+            self.names.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("trainer", [vae, unet])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_steps_depend_on_their_number_alone_and_ask_the_device_for_nothing(
+    trainer, dtype, scenes, runs, tmp_path, monkeypatch
+):
+    seen = {}
+
+    def fit(model, compute_losses, *others, **options):
+        seen.update(losses=compute_losses, model=options["working"])
+        return model
+
+    monkeypatch.setattr(trainer, "fit", fit)
+    shutil.copytree(runs / "weights/sd", tmp_path / "weights/sd")
+    photos = Squares(scenes[1].images[:3], ["a dog", "", "sky"], scenes[1].images[3:4])
+    options = {"text": runs / "weights/clip", "large": photos} if trainer is unet else {}
+    train(trainer, scenes, tmp_path, photos=photos, hardware=Hardware(torch.device("cpu"), dtype), **options)
+    assert seen["model"].dtype == dtype
+    with Asked() as asked:
+        values = [sum(seen["losses"](step).values()) for step in (0, 1, 2, 3, 0, 1, 2)]
+        values[0].backward()
+    assert asked.names == [] and torch.equal(torch.stack(values[4:]), torch.stack(values[:3]))
+    assert len({value.item() for value in values}) == 4

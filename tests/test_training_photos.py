@@ -19,7 +19,7 @@ from ovseg.backbone import load_backbone
 from training import photo_clip, photo_start
 from training.data import scene_cache
 from training.photo_tags import TagVocabulary, expected_places, tag_losses
-from training.photos import feature_cache, read_photos, scene_photos, squares
+from training.photos import SQUARES, feature_cache, read_photos, scene_photos, squares
 
 VISION = {"timm_model_name": "test_efficientnet", "timm_pool": "avg", "timm_proj": None, "image_size": 64}
 
@@ -91,20 +91,36 @@ def test_features_are_computed_once_and_only_used_for_their_images(images, tmp_p
         feature_cache(tmp_path, photos[:2], 24, 8, encode)
 
 
-def test_squares_are_cut_from_the_middle_once_and_only_used_for_their_images(images, tmp_path):
-    made = squares(tmp_path, images, 5)
-    assert made.images.shape == (5, 256, 256, 3) and made.validation.shape == (1, 256, 256, 3)
-    assert len(made.texts) == 5 and all("photo" in text for text in made.texts)
-    first = np.asarray(Image.open(read_photos(images)[0].path).crop((15, 0, 55, 40)).resize((256, 256), 3))
-    inner = slice(16, -16)  # at the border the filter sees what was cut off
-    np.testing.assert_array_equal(made.validation[0][inner, inner], first[inner, inner])
-    cut = made.crop(2, 64, 32, np.random.default_rng(0))
-    assert cut.shape == (32, 32, 3)
-    changed = (tmp_path / "images.npy").stat().st_mtime_ns
-    squares(tmp_path, images, 5)
-    assert (tmp_path / "images.npy").stat().st_mtime_ns == changed
+def test_squares_are_the_middle_and_random_places_and_only_used_for_their_images(images, tmp_path):
+    made = squares(tmp_path / "a", images, 12)
+    assert made.images.shape[1:] == made.validation.shape[1:] == (256, 256, 3) and len(made.validation) == 1
+    assert len(made.texts) == len(made) <= 12 and all("photo" in text for text in made.texts[::2])
+    photo = Image.open(read_photos(images)[0].path)
+    first = np.asarray(photo.resize((256, 256), Image.Resampling.BICUBIC, (15, 0, 55, 40)))
+    np.testing.assert_array_equal(made.validation[0], first)
+    assert not np.array_equal(made.images[0], made.images[1])  # of one photograph
+    changed = (tmp_path / "a/images.npy").stat().st_mtime_ns
+    squares(tmp_path / "a", images, 12)
+    assert (tmp_path / "a/images.npy").stat().st_mtime_ns == changed
+    np.testing.assert_array_equal(squares(tmp_path / "b", images, 12).images, made.images)  # by whichever thread
     with pytest.raises(ValueError, match="holds squares of other images"):
-        squares(tmp_path, images, 4)
+        squares(tmp_path / "a", images, 4)
+    assert len(squares(tmp_path / "c", images, 4)) == 4
+
+
+def test_large_photographs_give_more_squares_and_small_ones_of_them_no_text(tmp_path):
+    y, x = np.mgrid[:48, :48]
+    Image.fromarray(np.stack([y, x, x], axis=-1).astype(np.uint8)).save(tmp_path / "1.png")
+    Image.new("RGB", (20, 8)).save(tmp_path / "0.png")
+    (tmp_path / "captions.csv").write_text("path,tags,caption\n0.png,sky,\n1.png,sky,\n")
+    made = squares(tmp_path / "squares", tmp_path, 20, 8)
+    assert len(made) == SQUARES and made.texts[0] == "sky"
+    heights, widths = (made.images[..., axis].astype(int).reshape(len(made), -1) for axis in (0, 1))
+    spans = np.ptp(heights, axis=1)
+    assert (abs(spans - np.ptp(widths, axis=1)) <= 2).all() and spans[0] == spans.max() and spans.min() < 20
+    assert {text for text, span in zip(made.texts, spans, strict=True) if span < 0.5 * spans[0]} == {""}
+    mirrored = made.images[:, 4, 0, 1].astype(int) > made.images[:, 4, -1, 1]
+    assert 0 < mirrored.sum() < len(made) and not mirrored[0]
 
 
 def test_a_photograph_is_enlarged_twice_at_most_and_a_part_of_a_scene_three_times(images, scenes, tmp_path):

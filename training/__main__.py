@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
 from training.data import scene_cache
 from training.hardware import choose_hardware
-from training.photos import squares
+from training.photos import large_squares, squares
 
 CLIP_WEIGHTS, PHOTO_WEIGHTS = (Path(__file__).parents[1] / "ovseg/weights" / name for name in ("mini", "photo"))
 
@@ -22,8 +23,9 @@ def main() -> None:
     )
     parser.add_argument(
         "model",
-        choices=("vae", "clip", "unet", "photo-clip"),
-        help="unet needs a trained vae in the same --runs folder, photo-clip a folder of --images",
+        choices=("mini", "vae", "clip", "unet", "photo-clip", "scenes"),
+        help="mini: vae, then unet, from nothing; unet needs a trained vae in the same --runs folder, photo-clip a "
+        "folder of --images; scenes draws the scenes alone",
     )
     parser.add_argument(
         "--minutes", type=float, help="training time in all, resumed runs included (default: the model's own)"
@@ -44,16 +46,17 @@ def main() -> None:
         action="store_true",
         help="vae: keep the encoder as it is, for a UNet that was trained on its latents",
     )
+    parser.add_argument("--batch", type=int, help="vae, unet, mini: images a step (default: more on a GPU)")
     parser.add_argument("--latent-channels", type=int, help="vae: how many (default: as in --start, or 4)")
     parser.add_argument(
         "--text",
         type=Path,
-        help="unet: an open_clip folder whose text tower embeds the captions (default: ovseg/weights/mini)",
+        help="unet and mini: an open_clip folder whose text tower embeds the captions (default: ovseg/weights/mini)",
     )
     parser.add_argument(
         "--images",
         type=Path,
-        help="a folder with captions.csv (path,tags,caption): for photo-clip, and beside scenes for vae and unet",
+        help="a folder with captions.csv (path,tags,caption): for photo-clip, and beside scenes for mini, vae and unet",
     )
     parser.add_argument("--size", type=int, default=448, help="photo-clip: px of the images' shorter side, at most")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps; a run may be resumed on another one")
@@ -63,10 +66,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.start and not arguments.start.is_dir():
         parser.error(f"--start {arguments.start}: expected a folder of weights, such as emerdiff/weights/mini")
-    if arguments.text and arguments.model != "unet":
-        parser.error("--text is for unet: the text tower that embeds its captions")
+    if arguments.text and arguments.model not in ("unet", "mini"):
+        parser.error("--text is for unet and mini: the text tower that embeds the captions")
     text = arguments.text or CLIP_WEIGHTS
-    if arguments.model == "unet" and not (text / "open_clip_config.json").is_file():
+    if arguments.model in ("unet", "mini") and not (text / "open_clip_config.json").is_file():
         parser.error(f"--text {text}: expected a folder with open_clip_config.json, such as ovseg/weights/mini")
     try:
         hardware = choose_hardware(arguments.device, arguments.dtype)
@@ -74,10 +77,17 @@ def main() -> None:
         parser.error(str(error))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
-    trainer = importlib.import_module(f"training.{arguments.model.replace('-', '_')}")
-    minutes = trainer.SCHEDULE.minutes if arguments.minutes is None else arguments.minutes
-    schedule = replace(trainer.SCHEDULE, minutes=minutes, restart=arguments.restart)
     run, weights, cache = (arguments.runs / name for name in (arguments.model, "weights", "cache"))
+    count = 12_000 if arguments.scenes is None else arguments.scenes
+    if arguments.batch is not None and not (arguments.batch > 0 and arguments.model in ("vae", "unet", "mini")):
+        parser.error(f"--batch {arguments.batch}: expected a number of images a step, for vae, unet or mini")
+    if arguments.model == "scenes":
+        os.nice(10)  # who draws scenes beside a training does not hold it up
+        scene_cache(cache, TRAIN_SEEDS.start, count)
+        return
+    if arguments.start and arguments.model == "mini":
+        parser.error("--start is not for mini, which begins from nothing")
+    trainer = importlib.import_module(f"training.{arguments.model.replace('-', '_')}")
     if arguments.images and arguments.model == "clip":
         parser.error("--images is not for clip, which learns from scenes alone: vae, unet or photo-clip expected")
     if (arguments.images or arguments.model == "photo-clip") and not (arguments.images and arguments.images.is_dir()):
@@ -89,6 +99,21 @@ def main() -> None:
             parser.error("--latent-channels is for vae; a unet has as many as its vae")
         if arguments.decoder_only:
             parser.error("--latent-channels changes the latents, which --decoder-only keeps")
+    if arguments.model == "mini":
+        minutes = trainer.MINUTES if arguments.minutes is None else arguments.minutes
+        trainer.train(
+            arguments.images,
+            count,
+            minutes,
+            arguments.runs,
+            text=text,
+            resume=arguments.resume,
+            batch=arguments.batch,
+            hardware=hardware,
+        )
+        return
+    minutes = trainer.SCHEDULE.minutes if arguments.minutes is None else arguments.minutes
+    schedule = replace(trainer.SCHEDULE, minutes=minutes, restart=arguments.restart)
     if arguments.model == "photo-clip":
         trainer.train(
             arguments.images,
@@ -102,16 +127,19 @@ def main() -> None:
             hardware=hardware,
         )
         return
-    count = 12_000 if arguments.scenes is None else arguments.scenes
     train_scenes = scene_cache(cache, TRAIN_SEEDS.start, count)
     validation = scene_cache(cache, VALIDATION_SEEDS.start, 100)
     options = {"start": arguments.start, "resume": arguments.resume, "hardware": hardware}
+    if arguments.model in ("vae", "unet"):
+        options["batch"] = arguments.batch
     if arguments.images:
-        options["photos"] = squares(cache / "squares", arguments.images, count)
+        options["photos"] = squares(cache / "squares-256", arguments.images, count)
     if arguments.model == "vae":
         options |= {"decoder_only": arguments.decoder_only, "latent_channels": arguments.latent_channels}
     if arguments.model == "unet":
         options["text"] = text
+        if arguments.images:
+            options["large"] = large_squares(cache, arguments.images, count)
     trainer.train(train_scenes, validation, schedule, run, weights, **options)
 
 

@@ -8,9 +8,12 @@ tagged in one manner.
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from PIL import Image, ImageOps
 
 from ovseg.pixels import patch_grid
 from toyworld.scene import SIZE
-from training.data import SceneCache, resized
+from training.data import SceneCache
 
 # How many times larger a photograph is made at most; more adds no detail.
 ENLARGED = 2
@@ -31,6 +34,10 @@ SCENE_MIN_SHARE = 0.02
 SCENES = "scenes"
 # Sides in px of the smallest and the largest part of a scene.
 SCENE_SIDES = 56, SIZE
+# Squares of a photograph at most, and the share of its shorter side that a square must have to keep its text.
+SQUARES, TEXT_SHARE = 8, 0.7
+# Px of the larger squares, and how many there are at most for each scene.
+LARGE, LARGE_SHARE = 384, 0.3
 # Of a source with label maps every tenth image is for measuring.
 HOLD_OUT = 10
 # Of the images to train on every fiftieth is for validation instead.
@@ -99,48 +106,78 @@ def scene_photos(folder: Path, scenes: SceneCache) -> list[Photo]:
 
 @dataclass(frozen=True, eq=False)
 class Squares:
-    """Photographs as squares of 256 px, for training beside scenes."""
+    """Squares of photographs, all of one size, for training beside scenes."""
 
-    images: np.ndarray  # (N, 256, 256, 3) uint8, memory-mapped
-    texts: list[str]  # the caption of each or, without one, its tags; may be empty
-    validation: np.ndarray  # (V, 256, 256, 3) uint8, of other photographs
+    images: np.ndarray  # (N, side, side, 3) uint8, memory-mapped
+    texts: list[str]  # of each: the caption of its photograph or, without one, the tags; may be empty
+    validation: np.ndarray  # (V, side, side, 3) uint8: the middles of other photographs
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def crop(self, index: int, side: int, size: int, rng: np.random.Generator) -> np.ndarray:
-        """(size, size, 3) uint8: a square of `side` px at a random place, mirrored half of the time, resized."""
-        y, x = rng.integers(SIZE - side + 1, size=2)
-        square = self.images[index, y : y + side, x : x + side]
-        return resized(square[:, ::-1] if rng.random() < 0.5 else square, size)
 
+def squares(cache: Path, folder: Path, limit: int, side: int = SIZE) -> Squares:
+    """At most `limit` squares of photographs of `folder`, by lot, resized to `side` px, kept in the folder `cache`.
 
-def squares(cache: Path, folder: Path, limit: int) -> Squares:
-    """The middle squares of at most `limit` photographs of `folder`, drawn by lot, kept in the folder `cache`.
-
-    `cache` is used again for the same images alone; ValueError if it holds others.
+    Of a photograph there are its middle and, from random places, a square more than its shorter side holds sides, each
+    of a random size and mirrored half of the time. One that shows less than TEXT_SHARE of the shorter side has no text.
+    `cache` is used again for the same images and numbers alone; ValueError if it holds others.
     """
     photos = read_photos(folder)
     validation = photos[::KEPT_ASIDE]
     learners = [photo for index, photo in enumerate(photos) if index % KEPT_ASIDE]
-    order = np.random.default_rng(0).permutation(len(learners))[:limit]
-    learners = [learners[i] for i in sorted(order)]
-    marks = [[str(photo.path) for photo in some] for some in (learners, validation)]
+    learners = [learners[i] for i in np.random.default_rng(0).permutation(len(learners))[:limit]]
+    marks = [limit, side, *(str(photo.path) for photo in (*learners, *validation))]
     done = cache / "squares.json"
-    if not done.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        for name, some in (("images", learners), ("validation", validation)):
-            array = np.lib.format.open_memmap(cache / f"{name}.npy", "w+", np.uint8, (len(some), SIZE, SIZE, 3))
-            for index, photo in enumerate(some):
-                with Image.open(photo.path) as image:
-                    array[index] = ImageOps.fit(image.convert("RGB"), (SIZE, SIZE), Image.Resampling.BICUBIC)
-            array.flush()
-        # Last: its presence says that the rest is complete.
-        done.write_text(json.dumps(marks))
-    if json.loads(done.read_text()) != marks:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        if not done.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            most = limit // max(1, len(learners))
+            counts = [min(most, count) for count in pool.map(lambda photo: _square_count(photo, side), learners)]
+            starts = np.cumsum([0, *counts])
+            arrays = {
+                name: np.lib.format.open_memmap(cache / f"{name}.npy", "w+", np.uint8, (count, side, side, 3))
+                for name, count in (("images", int(starts[-1])), ("validation", len(validation)))
+            }
+            rows = [arrays["images"][start:stop] for start, stop in itertools.pairwise(starts)]
+            made = list(itertools.chain.from_iterable(pool.map(_cut, learners, rows, itertools.count())))
+            list(pool.map(_cut, validation, np.split(arrays["validation"], len(validation)), itertools.count()))
+            # Last: its presence says that the rest is complete.
+            done.write_text(json.dumps([marks, made]))
+    known, texts = json.loads(done.read_text())
+    if known != marks:
         raise ValueError(f"{cache} holds squares of other images: remove it, or give another --runs")
-    images, kept = (np.load(cache / f"{name}.npy", mmap_mode="r") for name in ("images", "validation"))
-    return Squares(images, [photo.caption or ", ".join(photo.tags) for photo in learners], kept)
+    images, kept = (np.load(cache / f"{name}.npy", mmap_mode="c") for name in ("images", "validation"))
+    return Squares(images, texts, kept)
+
+
+def large_squares(cache: Path, folder: Path, scenes: int) -> Squares:
+    """Squares of LARGE px, to learn from beside so many scenes."""
+    return squares(cache / f"squares-{LARGE}", folder, max(1, round(LARGE_SHARE * scenes)), LARGE)
+
+
+def _square_count(photo: Photo, side: int) -> int:
+    with Image.open(photo.path) as image:
+        return min(2 + min(image.size) // side, SQUARES)
+
+
+def _cut(photo: Photo, rows: np.ndarray, seed: int) -> list[str]:
+    """Fill the rows (N, side, side, 3) with squares of a photograph, its middle first; returns their texts."""
+    rng, side, text = np.random.default_rng(seed), rows.shape[1], photo.caption or ", ".join(photo.tags)
+    texts = []
+    with Image.open(photo.path) as file:
+        image = file.convert("RGB")
+    shorter = min(image.size)
+    smallest = min(shorter, side // ENLARGED)
+    for index in range(len(rows)):
+        size = round(smallest * (shorter / smallest) ** rng.random()) if index else shorter
+        x, y = (rng.integers(length - size + 1) if index else (length - size) // 2 for length in image.size)
+        box = (int(x), int(y), int(x) + size, int(y) + size)
+        square = image.resize((side, side), Image.Resampling.BICUBIC, box)
+        mirrored = index and rng.random() < 0.5
+        rows[index] = ImageOps.mirror(square) if mirrored else square
+        texts.append(text if size >= TEXT_SHARE * shorter else "")
+    return texts
 
 
 @dataclass(frozen=True, eq=False)

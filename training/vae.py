@@ -10,14 +10,16 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from training.crops import random_squares, shrunk, to_model_range
 from training.data import SceneCache
 from training.hardware import CPU, Hardware
 from training.loop import Schedule, fit, generators
 from training.photos import Squares
+from training.weights import write_model
 from training.widen import widened_vae
 
-# Side of a training image in px, and images a step.
-CROP, BATCH = 128, 8
+# Side of a training image in px, and images a step: on processors, and where a GPU is to be kept busy.
+CROP, BATCH, GPU_BATCH = 128, 8, 64
 # Sides in px of the squares that are cut out and resized to CROP.
 SIDES = (CROP, 192, 256)
 SQUARED_WEIGHT, GRADIENT_WEIGHT, KL_WEIGHT = 5.0, 1.0, 1e-6
@@ -26,22 +28,17 @@ COLOR_WEIGHT, COLOR_BLOCK = 1.0, 8
 SCHEDULE = Schedule(minutes=20, learning_rate=2e-3, warmup_steps=200)
 
 
-def build() -> AutoencoderKL:
+def build(latent_channels: int = 4) -> AutoencoderKL:
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(16, 32, 64, 96),
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=latent_channels,
         norm_num_groups=8,
         sample_size=256,
         mid_block_add_attention=False,
     )
-
-
-def to_model_range(images: np.ndarray) -> Tensor:
-    """(B, H, W, 3) uint8 → (B, 3, H, W) float32 in −1 … 1."""
-    return torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def train(
@@ -56,38 +53,47 @@ def train(
     decoder_only: bool = False,
     latent_channels: int | None = None,
     resume: bool,
+    batch: int | None = None,
     hardware: Hardware = CPU,
 ) -> None:
     """Train on scenes and, with `photos`, on as many photographs; from the weights of the folder `start` if given.
 
     `decoder_only`: the encoder and so the latents stay as they are, for a UNet that was trained on them.
-    `latent_channels`: how many; those that `start` does not have begin at zero.
+    `latent_channels`: how many; those that `start` does not have begin at zero. `batch`: images a step (BATCH, on a GPU
+    GPU_BATCH). weights/sd/vae is written at each validation.
     """
+    batch = batch or (GPU_BATCH if hardware.is_gpu else BATCH)
     torch.manual_seed(0)
-    vae = AutoencoderKL.from_pretrained(start / "vae", torch_dtype=torch.float32) if start else build()
-    if latent_channels:
+    vae = AutoencoderKL.from_pretrained(start / "vae", torch_dtype=torch.float32) if start else None
+    if vae is None:
+        vae = build(latent_channels or 4)
+    elif latent_channels:
         vae = widened_vae(vae, latent_channels)
     vae.train()
     if decoder_only:
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
 
+    scenes, places = torch.as_tensor(train_scenes.images), torch.as_tensor(train_scenes.places)
+    squares = [torch.as_tensor(photos.images)] if photos else []
+    home = hardware.home(scenes, places, *squares)
+    scenes, places, *squares = (tensor.to(home) for tensor in (scenes, places, *squares))
+    drawn = batch - batch // 2 if photos else batch
+    # Batches come in three sizes, and at last in one.
+    torch.backends.cudnn.benchmark = True
+    working = hardware.working_copy(vae)
+
     def compute_losses(step: int) -> dict[str, Tensor]:
-        seed, noise = generators(1, step)
-        rng = np.random.default_rng(seed)
-        drawn = BATCH // 2 if photos else BATCH
-        crops = [
-            train_scenes.crop(i, rng.choice(SIDES), CROP, rng).image
-            for i in rng.integers(len(train_scenes), size=drawn)
-        ]
-        if photos:
-            taken = rng.integers(len(photos), size=BATCH - drawn)
-            crops += [photos.crop(i, rng.choice(SIDES), CROP, rng) for i in taken]
-        images = to_model_range(np.stack(crops)).to(hardware.device)
-        with hardware.autocast():
-            latents = vae.encode(images).latent_dist
-            drawn_noise = torch.randn(latents.mean.shape, generator=noise).to(hardware.device)
-            decoded = vae.decode(latents.mean + latents.std * drawn_noise).sample
+        seed, rng = generators(1, step, home)
+        side = int(np.random.default_rng(seed).choice(SIDES))
+        crops = [random_squares(scenes, drawn, side, rng, places)]
+        crops += [random_squares(some, batch - drawn, side, rng) for some in squares]
+        images = torch.cat(crops).to(hardware.device, non_blocking=True)
+        images = shrunk(to_model_range(images), CROP)
+        with hardware.autocast(working):
+            latents = working.encode(images.to(working.dtype)).latent_dist
+            noise = torch.randn(latents.mean.shape, generator=rng, device=home).to(latents.mean)
+            decoded = working.decode(latents.mean + latents.std * noise).sample
         error = decoded.float() - images
         return {
             "pixel": error.abs().mean() + SQUARED_WEIGHT * error.square().mean(),
@@ -98,7 +104,7 @@ def train(
 
     @torch.inference_mode()
     def psnr(model: AutoencoderKL, images: np.ndarray) -> float:
-        pixels = to_model_range(images).to(hardware.device)
+        pixels = to_model_range(torch.as_tensor(images).to(hardware.device))
         decoded = torch.cat([model(batch).sample for batch in pixels.split(8)]).clamp(-1, 1)
         return (-10 * torch.log10(((decoded - pixels) / 2).square().mean(dim=(1, 2, 3)))).mean().item()
 
@@ -108,16 +114,18 @@ def train(
             metrics["psnr_photos"] = psnr(model, photos.validation[:: max(1, len(photos.validation) // 64)])
         return metrics
 
-    averaged = fit(vae, compute_losses, validate, schedule, run, resume=resume, hardware=hardware)
-    # With `start` the scale stays: a UNet may have been trained with it.
-    if not start:
-        seen = validation.images[:64]
-        if photos:
-            seen = np.concatenate([seen, photos.validation[:64]])
-        with torch.inference_mode():
-            spread = torch.cat(
-                [averaged.encode(batch).latent_dist.mean for batch in to_model_range(seen).split(8)]
-            ).std()
-        # Latents of unit variance, as Stable Diffusion's.
-        averaged.register_to_config(scaling_factor=round(1 / spread.item(), 4))
-    averaged.half().save_pretrained(weights / "sd" / "vae")
+    seen = np.concatenate([validation.images[:16], photos.validation[:16] if photos else validation.images[16:32]])
+
+    @torch.inference_mode()
+    def save(averaged: AutoencoderKL) -> None:
+        # With `start` the scale stays: a UNet may have been trained with it.
+        if not start:
+            batches = to_model_range(seen).to(averaged.device).split(8)
+            spread = torch.cat([averaged.encode(some).latent_dist.mean for some in batches]).std()
+            # Latents of unit variance, as Stable Diffusion's.
+            averaged.register_to_config(scaling_factor=round(1 / spread.item(), 4))
+        write_model(averaged, weights / "sd" / "vae")
+
+    save(
+        fit(vae, compute_losses, validate, schedule, run, resume=resume, hardware=hardware, working=working, save=save)
+    )

@@ -20,9 +20,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
 from toyworld.scene import TRAIN_SEEDS
+from training.crops import to_model_range
 from training.data import scene_cache
 from training.photos import squares
-from training.vae import to_model_range
 from training.widen import widened_unet
 
 # Variance relative to the mean one; fainter directions are mostly noise and are not raised to the others.
@@ -32,7 +32,7 @@ IMAGES = 256
 
 
 @torch.no_grad()
-def whiten(vae: AutoencoderKL, unet: UNet2DConditionModel, images: np.ndarray) -> Tensor:
+def whiten(vae: AutoencoderKL, unet: UNet2DConditionModel | None, images: np.ndarray) -> Tensor:
     """Change both in place, by the latents of `images` (N, H, W, 3) uint8; the VAE's scaling factor becomes 1.
 
     Returns the (C,) eigenvalues of the scaled latents' covariance as it was: how unequal their directions were. The
@@ -56,10 +56,11 @@ def whiten(vae: AutoencoderKL, unet: UNet2DConditionModel, images: np.ndarray) -
     outward.weight.copy_(_mixed(back.T, outward.weight.transpose(0, 1)).transpose(0, 1))
 
     scale = vae.config.scaling_factor
-    first, last = unet.conv_in, unet.conv_out
-    first.weight.copy_(_mixed(scale * back.T, first.weight.transpose(0, 1)).transpose(0, 1))
-    last.weight.copy_(_mixed(to_white / scale, last.weight))
-    last.bias.copy_(to_white / scale @ last.bias.double())
+    if unet is not None:
+        first, last = unet.conv_in, unet.conv_out
+        first.weight.copy_(_mixed(scale * back.T, first.weight.transpose(0, 1)).transpose(0, 1))
+        last.weight.copy_(_mixed(to_white / scale, last.weight))
+        last.bias.copy_(to_white / scale @ last.bias.double())
     vae.register_to_config(scaling_factor=1.0)
     return values * scale**2
 
@@ -88,7 +89,7 @@ def main() -> None:
         parser.error(f"--images {arguments.images}: expected a folder with captions.csv")
     images = scene_cache(arguments.runs / "cache", TRAIN_SEEDS.start, arguments.scenes).images[:IMAGES]
     if arguments.images:
-        photos = squares(arguments.runs / "cache" / "squares", arguments.images, arguments.scenes)
+        photos = squares(arguments.runs / "cache" / "squares-256", arguments.images, arguments.scenes)
         images = np.concatenate([images[: IMAGES // 2], photos.images[: IMAGES // 2]])
 
     shutil.copytree(arguments.folder, arguments.output)
