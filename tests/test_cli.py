@@ -35,7 +35,15 @@ def photo(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["segment", "--help"], ["eval", "--help"], ["demo", "--help"], ["serve", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["segment", "--help"],
+        ["eval", "--help"],
+        ["demo", "--help"],
+        ["serve", "--help"],
+        ["batch", "--help"],
+    ],
 )
 def test_help_imports_nothing_heavy(arguments):
     script = (

@@ -49,7 +49,7 @@ def test_a_row_per_annotation(photos, tiny_preset, tmp_path, arrow):  # noqa: F8
     assert segment(photos, output, tiny_preset, *GRID, "--export", "parquet") == 0
     assert list(validate(output)) == []
     table = arrow.read_table(output / "instances.parquet")
-    columns = ["key", "size", "category_id", "rle", "bbox", "area", "score", "share", "runner_up", "margin"]
+    columns = ["key", "size", "category_id", "rle", "bbox", "area", "score", "share", "runner_up", "margin", "mask_ids"]
     assert table.column_names == columns
     coco = coco_of(output / "instances.json")
     assert json.loads(table.schema.metadata[b"categories"]) == coco.dataset["categories"]

@@ -86,7 +86,7 @@ def run_to_end(start: Callable[..., Generator[Outcome, None, None]], total: int,
     """
     counts: Counter[str] = Counter()
     shown = _with_bar if sys.stderr.isatty() and not quiet else _with_lines
-    with _interruptible() as interrupted:
+    with interruptible("finishing the image in hand") as interrupted:
         try:
             with closing(start(stop=interrupted.is_set)) as outcomes:  # closing writes what is about all images
                 for _ in shown(_counted(outcomes, counts), total, quiet):
@@ -102,15 +102,15 @@ def run_to_end(start: Callable[..., Generator[Outcome, None, None]], total: int,
 
 
 @contextmanager
-def _interruptible() -> Iterator[Event]:
-    """An event that the first Ctrl-C sets; the second raises KeyboardInterrupt, as the first does without this."""
+def interruptible(said: str) -> Iterator[Event]:
+    """An event that the first Ctrl-C sets, which is `said`; the second raises KeyboardInterrupt, as it does without."""
     event = Event()
 
     def note(signal_number: int, frame: FrameType | None) -> None:
         if event.is_set():
             signal.default_int_handler(signal_number, frame)
         event.set()
-        print("finishing the image in hand; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        print(f"{said}; Ctrl-C again stops at once", file=sys.stderr, flush=True)
 
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield event

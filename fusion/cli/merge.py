@@ -1,4 +1,4 @@
-"""`emerseg merge`: output folders in, one COCO file out."""
+"""`emerseg merge`: output folders and fleets in, one COCO file out."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from fusion.runs.choices import Keep
 
 def merge(
     folders: Annotated[
-        list[Path],
-        typer.Argument(help="Output folders of `emerseg segment`.", metavar="DIR...", parser=options.named),
+        list[str],
+        typer.Argument(
+            help="Output folders of `emerseg segment`, folders or URLs of `emerseg batch`.",
+            metavar="DIR...",
+            parser=options.place,
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", parser=options.named, metavar="FILE.json", help="The COCO file to write.")
@@ -45,6 +49,9 @@ def merge(
             help="Folder that file names of images are relative to. Default: the deepest that holds all of them.",
         ),
     ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Of `emerseg batch` take the shards that are finished.")
+    ] = False,
 ) -> None:
     """Merge output folders into one COCO file, or into one that is there already.
 
@@ -53,9 +60,9 @@ def merge(
     from fusion.cli.console import printable, set_up_output
 
     set_up_output(verbose=False)
-    from fusion.runs.merge import merge as merge_folders
+    from fusion.fleet.coco import merge_all
 
-    counts = merge_folders(folders, output, into=into, keep=keep, root=root)
+    counts = merge_all(folders, output, into=into, keep=keep, root=root, partial=partial)
     held = f"{counts.images} images, {counts.annotations} annotations, {counts.categories} categories"
     shared = f"; {counts.shared} images were in several sources" if counts.shared else ""
     print(printable(f"{output}: {held}{shared}"))

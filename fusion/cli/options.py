@@ -45,6 +45,11 @@ def named(text: str | Path) -> Path:
     return user_path(text)
 
 
+def place(text: str | Path) -> str:
+    """A path, or the URL of a folder elsewhere."""
+    return str(text) if "://" in str(text) else str(named(text))
+
+
 def folder(text: str | Path) -> Path:
     """A folder, which need not be there."""
     path = named(text)

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Any
 
 from fusion.formats.coco import categories
-from fusion.formats.schema import Annotation
+from fusion.formats.schema import Annotation, Region
 from ovseg.labels import Label
 
 if TYPE_CHECKING:
@@ -41,16 +41,17 @@ def schema(labels: Sequence[Label]) -> pyarrow.Schema:
         ("share", pa.float64()),
         ("runner_up", pa.string()),
         ("margin", pa.float64()),
+        ("mask_ids", pa.list_(pa.int32())),  # masks that the region is made of
     ]
     named = json.dumps([category.to_json() for category in categories(labels)])
     return pa.schema(columns, metadata={"categories": named})
 
 
-def rows(key: str, size_hw: Sequence[int], annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
+def rows(key: str, size_hw: Sequence[int], annotations: Iterable[Annotation | Region]) -> list[dict[str, Any]]:
     """The rows of an image; a name that is no text has its bytes escaped."""
     return [
         {
-            "key": key.encode("utf-8", "backslashreplace").decode("utf-8"),
+            "key": as_text(key),
             "size": list(size_hw),
             "category_id": one.category_id,
             "rle": one.segmentation["counts"] if isinstance(one.segmentation, dict) else None,
@@ -60,9 +61,15 @@ def rows(key: str, size_hw: Sequence[int], annotations: Iterable[Annotation]) ->
             "share": one.evidence.share,
             "runner_up": one.evidence.runner_up,
             "margin": one.evidence.margin,
+            "mask_ids": one.evidence.mask_ids,
         }
         for one in annotations
     ]
+
+
+def as_text(key: str) -> str:
+    """`key` with the bytes escaped that are no text."""
+    return key.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class ParquetFile:
@@ -75,7 +82,7 @@ class ParquetFile:
         self._writer = parquet.ParquetWriter(file, self._schema)
         self._waiting: list[dict[str, Any]] = []
 
-    def add(self, key: str, size_hw: Sequence[int], annotations: Iterable[Annotation]) -> None:
+    def add(self, key: str, size_hw: Sequence[int], annotations: Iterable[Annotation | Region]) -> None:
         """Write the rows of an image; the segmentations must be RLE."""
         self._waiting += rows(key, size_hw, annotations)
         while len(self._waiting) >= ROWS:

@@ -53,8 +53,11 @@ class Segmented:
     result: Segmentation
 
 
-def segmenting(segmenter: Segmenter, output: Path, spec: RunSpec) -> Compute:
-    """How images are segmented: `segmenter` holds the models of `spec`. ValueError on bad labels."""
+def segmenting(segmenter: Segmenter, output: Path | None, spec: RunSpec) -> Compute:
+    """How images are segmented: `segmenter` holds the models of `spec`. ValueError on bad labels.
+
+    Masks that are cached in the folder `output` serve again.
+    """
     labels, background = spec.labels, spec.background
     text_embeddings = segmenter.ovseg.encode_labels(labels, background=background)
 
@@ -62,7 +65,8 @@ def segmenting(segmenter: Segmenter, output: Path, spec: RunSpec) -> Compute:
         cached = None
         if spec.masks != MaskSource.NONE:
             make = partial(segmenter.make_masks, seed=spec.seed)
-            cached = find_masks(output_file(output, "masks", name), image, spec.mask_hash, make)
+            path = None if output is None else output_file(output, "masks", name)
+            cached = find_masks(path, image, spec.mask_hash, make)
         coarse = segmenter.coarse_map(
             image,
             None if cached is None else cached.masks,
@@ -188,14 +192,13 @@ class CachedMasks:
 
 
 def find_masks(
-    path: Path, image: NDArray[np.uint8], key: str, make: Callable[[NDArray[np.uint8]], Masks]
+    path: Path | None, image: NDArray[np.uint8], key: str, make: Callable[[NDArray[np.uint8]], Masks]
 ) -> CachedMasks:
     """Those in the file `path` if they were made of these very pixels with `key` (see `mask_hash`); else new ones."""
     pixels = pixel_hash(image)
     # Where there is none yet, or a damaged file, it is made anew.
     with suppress(OSError, ValueError):
-        own_size(path)
-        if Masks.load_metadata(path) == masks_metadata(pixels, key):
+        if path is not None and own_size(path) and Masks.load_metadata(path) == masks_metadata(pixels, key):
             masks = Masks.load(path, size_hw=(image.shape[0], image.shape[1]), difference=False)
             return CachedMasks(masks, pixels, key, found=True)
     return CachedMasks(make(image), pixels, key, found=False)

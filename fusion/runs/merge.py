@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fusion.formats.coco_file import read_coco
@@ -24,11 +25,22 @@ from ground.files import replacing
 
 log = logging.getLogger(__name__)
 
+
+@dataclass(frozen=True)
+class Instances:
+    """A COCO file of ours that is merged as the folder of a run is."""
+
+    path: Path
+    place: str  # what the user gave
+    images: Mapping[str, str]  # their file names → absolute paths, or URLs
+    root: str  # folder or URL that these file names are relative to
+
+
 _OF_RUNS = (INSTANCES, RESULTS, PANOPTIC, RUN, JOURNAL)
 
 
 def merge(
-    folders: Sequence[Path],
+    folders: Sequence[Path | Instances],
     output: Path,
     *,
     into: Path | None = None,
@@ -37,18 +49,17 @@ def merge(
 ) -> MergeCounts:
     """Write the instances of `folders`, output folders of `emerseg segment`, as one COCO file `output`.
 
-    They are added to those of the COCO file `into`, if there is one, which may be `output` itself. File names of images
-    are relative to `root`, or else to the deepest folder that holds all images of `folders`. If several sources have an
-    image, `keep` says whose annotations it has: "theirs", of the source that comes first, or "ours", of the last one.
+    An `Instances` stands for such a folder. They are added to those of the COCO file `into`, if there is one, which may
+    be `output` itself. File names of images are relative to `root`, or else to the deepest folder that holds all images
+    of `folders`. If several sources have an image, `keep` says whose annotations it has: "theirs", of the source that
+    comes first, or "ours", of the last one.
 
     ValueError, in one line, if several sources have an image and `keep` is None, if "ours" would be kept of an image of
     another size, and on files that are none; OSError on what cannot be read or written.
     """
     if not folders:
         raise ValueError("no folder given, expected output folders of `emerseg segment`")
-    if output.is_dir() or (output.name in _OF_RUNS and holds_run(output.parent)):
-        what = "a folder" if output.is_dir() else "a file of a run"
-        raise ValueError(f"output {output} is {what}, expected another file, such as merged.json")
+    check_target(output)
     merged = Merged(None if keep is None else Keep.of(keep, "keep"))
     if into is not None:
         merged.add(Source(read_coco(into), into))
@@ -65,13 +76,23 @@ def merge(
         return merged.write(file)
 
 
-def _opened(folders: Sequence[Path], root: Path | None) -> Iterator[Source]:
+def check_target(output: Path) -> None:
+    """ValueError if `output` is no file that a merged one may take the place of."""
+    if output.is_dir() or (output.name in _OF_RUNS and holds_run(output.parent)):
+        what = "a folder" if output.is_dir() else "a file of a run"
+        raise ValueError(f"output {output} is {what}, expected another file, such as merged.json")
+
+
+def _opened(folders: Sequence[Path | Instances], root: Path | None) -> Iterator[Source]:
     """The folders' instances.json, with names for their images that are relative to one root."""
-    paths = [_sources_of(folder) for folder in folders]
+    paths = [one.images if isinstance(one, Instances) else _sources_of(one) for one in folders]
     every = [path for of_folder in paths for path in of_folder.values()]
-    names = iter(common_names(every) if root is None else [_relative(path, root) for path in every])
-    for folder, of_folder in zip(folders, paths, strict=True):
-        yield Source(read_coco(folder / INSTANCES), folder, {name: next(names) for name in of_folder})
+    # Its keys are relative to the root of a fleet, though a folder in that may hold all of its images.
+    tops = [f"{one.root}/-" for one in folders if isinstance(one, Instances)]
+    names = iter(common_names([*every, *tops]) if root is None else [_relative(path, root) for path in every])
+    for one, of_folder in zip(folders, paths, strict=True):
+        path, place = (one.path, Path(one.place)) if isinstance(one, Instances) else (one / INSTANCES, one)
+        yield Source(read_coco(path), place, {name: next(names) for name in of_folder})
 
 
 def _sources_of(folder: Path) -> dict[str, str]:

@@ -212,7 +212,7 @@ def _parquet_faults(output: Path, instances: Json, results: list[Json]) -> Itera
                 "rle": result["segmentation"].get("counts") if isinstance(result["segmentation"], dict) else None,
                 "bbox": annotation["bbox"],
                 "area": annotation["area"],
-                **{key: evidence[key] for key in ("score", "share", "runner_up", "margin")},
+                **{key: evidence[key] for key in ("score", "share", "runner_up", "margin", "mask_ids")},
             }
         )
     yield from difference(PARQUET, f"rows, against annotations of {INSTANCES}", found, expected)
