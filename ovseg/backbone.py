@@ -228,7 +228,11 @@ def load_backbone(config: OvsegConfig, *, device: str = "auto", dtype: str = "au
         logit_scale=model.logit_scale.exp().item(),  # before the cast: bfloat16 is off by a percent
     )
     model.to(device=torch_device, dtype=torch_dtype)
+    if config.output_stride and backbone.tower != Tower.CONVOLUTIONAL:
+        raise ValueError(f"ovseg.output_stride is {config.output_stride}, expected null for {backbone.tower.value}")
     if backbone.tower == Tower.CONVOLUTIONAL:
+        if config.output_stride:
+            conv.make_finer(model.visual, config.output_stride)
         # Equal numbers, in about 0.8 of the time on a CPU.
         model.visual.to(memory_format=torch.channels_last)
     log.info("loaded %s on %s in %s", config.model, torch_device, torch_dtype)

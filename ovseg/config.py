@@ -48,6 +48,8 @@ class OvsegConfig:
     refine_times: Annotated[int, whole(1, "times")] = 1
     # px of the shorter side of CLIP's input; sides are rounded to whole patches.
     image_size: Annotated[int, whole(1, "px")] = 448
+    # px of that input per location of a convolutional tower's feature map, by dilation; None: the tower's own stride.
+    output_stride: Annotated[int | None, or_null(whole(1, "px"))] = None
     # px of that input that CLIP sees at once, a square; 0: all of it.
     window: Annotated[int, whole(0, "px")] = 0
     # px from one window to the next; 0: half a window.

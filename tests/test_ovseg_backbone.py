@@ -95,6 +95,12 @@ def test_layer_scale_works_in_half_precision(tmp_path: Path) -> None:
         assert np.isfinite(backbone.encode_patches(np.zeros((1, 3, 32, 48), np.float32), variant)).all()
 
 
+def test_the_stride_of_a_vit_is_its_patch(tmp_path: Path) -> None:
+    save_local_dir(tmp_path, VIT_B16_SHAPED)
+    with pytest.raises(ValueError, match=r"ovseg.output_stride is 8, expected null for a ViT"):
+        load_backbone(OvsegConfig(model=f"local-dir:{tmp_path}", output_stride=8), device="cpu")
+
+
 def test_a_hub_model_comes_from_the_cache_and_without_network(folder: Path, hub_cache: Path) -> None:
     snapshot = hub_cache / "models--org--repo" / "snapshots" / REVISION
     shutil.copytree(folder, snapshot)

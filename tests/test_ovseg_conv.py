@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ovseg import OpenVocabSegmenter, OvsegConfig
 from ovseg.backbone import Backbone, load_backbone
-from ovseg.conv import dense_locations
+from ovseg.conv import dense_locations, location_hw, make_finer
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 LITE = {"timm_model_name": "tf_efficientnet_lite2", "timm_pool": "avg", "image_size": 64}  # the shipped tower's kind
@@ -75,6 +75,38 @@ def test_a_convolutional_tower_segments_with_its_stride_for_a_patch(vision: dict
     coarse = OpenVocabSegmenter(backbone, config).segment(image, WORDS)
     assert (coarse.label_map.shape, coarse.embeddings.shape) == ((60, 90), (12, 2, 3))
     np.testing.assert_allclose(np.linalg.norm(coarse.embeddings, axis=0), 1, atol=1e-5)
+
+
+RESNET = {"timm_model_name": "resnet18", "timm_pool": "avg", "timm_proj": None, "image_size": 64}
+
+POOLED = {"timm_model_name": "test_resnet", "timm_pool": "avg", "timm_proj": None, "image_size": 64}
+
+
+@pytest.mark.parametrize(("vision", "first"), [(LITE, 1), (RESNET, 0)], ids=["lite", "resnet"])
+def test_a_finer_map_holds_the_coarse_one_and_new_locations_between(vision: dict[str, Any], first: int) -> None:
+    """`first`: tf_ models pad one side more where they stride, so that their locations are the odd ones."""
+    visual, pixels = conv_clip(vision).visual, noise(1, 3, 128, 192)
+    own, _ = location_hw(visual)
+    coarse = dense_locations(visual, pixels)
+    make_finer(visual, own // 2)
+    assert location_hw(visual) == (own // 2, own // 2)
+    finer = dense_locations(visual, pixels)
+    assert finer.shape[2:] == (2 * coarse.shape[2], 2 * coarse.shape[3])
+    torch.testing.assert_close(finer[..., first::2, first::2], coarse, rtol=1e-3, atol=1e-4)
+    assert (finer[..., 1 - first :: 2, 1 - first :: 2] - coarse).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("vision", "stride", "message"),
+    [
+        (LITE, 24, "ovseg.output_stride is 24, expected a whole fraction of the tower's stride, 32"),
+        (CONVNEXT, 16, "ovseg.output_stride is 16, expected null for a tower whose map Conv2d reduces"),
+        (POOLED, 16, "ovseg.output_stride is 16, expected null for a tower whose map AvgPool2d reduces"),
+    ],
+)
+def test_a_map_that_cannot_be_made_finer_is_refused(vision: dict[str, Any], stride: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_finer(conv_clip(vision).visual, stride)
 
 
 def test_a_variant_that_does_not_fit_is_refused_in_one_line() -> None:

@@ -1,0 +1,253 @@
+"""What an image tower learns from: tagged images, and images whose label maps are known since they were made.
+
+Images are kept as squares, whatever they were, as uint8 tensors on the device that trains; a step draws some of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from toyworld.vocabulary import COLORS, KINDS, OBJECTS, PATTERNS, SKIES, full_name
+from training.data import SceneCache
+from training.photos import KEPT_ASIDE, Photo, read_photos
+from training.tower_views import Drawn
+from training.tower_words import Words, words_of
+
+SQUARE = 256  # px
+# How often a tag goes by one of its synonyms, only broad tags are looked for, and regions of scenes go by full names.
+SYNONYM, BROAD_ALONE, FULL_NAMES = 0.4, 0.25, 0.3
+# Images that are exhaustively tagged are drawn so many times as often.
+EXHAUSTIVE = 3.0
+# Height of a view, as a share of the image's, at least: of tagged images, exhaustively tagged ones, and label maps.
+SMALLEST, SMALLEST_EXHAUSTIVE, SMALLEST_MAPPED = 0.75, 0.9, 0.25
+# All that regions of scenes are called.
+TOY_NAMES = (*KINDS, *SKIES, *(full_name(*of, kind) for kind in OBJECTS for of in product(COLORS, PATTERNS)))
+REGIONS = 255  # of one label map, at most; this one is unknown
+log = logging.getLogger(__name__)
+Some = TypeVar("Some", bound="Words | Tagged | Mapped | TagDraw | MapDraw")
+
+
+@dataclass(frozen=True, eq=False)
+class TagDraw(Drawn):
+    """Tagged images of a step, and the labels to find in each: first its tags, then what may be there as well."""
+
+    sets: Tensor  # (B,) their sets of tags
+    labels: Tensor  # (B, N) int64, -1 where there are fewer
+    companions: Tensor  # (B, N) bool
+    exhaustive: Tensor  # (B,) bool
+    heights: Tensor  # (B, N) where labels usually are: 1 above, -1 below
+    unsure: Tensor  # (B, N) bool: labels that may as well be missing
+
+
+@dataclass(frozen=True, eq=False)
+class MapDraw(Drawn):
+    """Images with label maps of a step."""
+
+    labels: Tensor  # (B, R + 1) int64: of each region, -1 for none
+    closed: Tensor  # (B,) int64: the row of Mapped.closed whose labels are told apart
+
+
+@dataclass(frozen=True, eq=False)
+class Tagged:
+    """N tagged images."""
+
+    pixels: Tensor  # (N, S, S, 3) uint8
+    sets: NDArray[np.int64]  # (N,) of Words.sets
+    aspects: NDArray[np.float64]  # (N,) width to height, as they were
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def odds(self, words: Words) -> NDArray[np.float64]:
+        """(N,) how often each is drawn: large sources must not drown small ones; 0 for those kept aside."""
+        sources = [words.sets[i].source for i in self.sets]
+        names, inverse, counts = np.unique(sources, return_inverse=True, return_counts=True)
+        full = {of.source for of in words.sets if of.exhaustive}
+        odds = np.array([EXHAUSTIVE if name in full else 1.0 for name in names]) / counts**0.5
+        learning = np.arange(len(self)) % KEPT_ASIDE > 0
+        some = odds[inverse] * learning
+        return some / some.sum()
+
+    def draw(self, words: Words, index: NDArray[np.int64], rng: np.random.Generator) -> TagDraw:
+        """Those of `index`, with some of their tags, which at times go by synonyms."""
+        rows = []
+        for i in index:
+            of = words.sets[int(self.sets[i])]
+            alone = not of.specific or (of.broad and rng.random() < BROAD_ALONE)
+            tags = of.broad if alone else of.specific
+            spoken = [_one_of(words.synonyms.get(tag, ()), tag, rng) for tag in tags]
+            rows.append((spoken, of.companions, of.exhaustive))
+        width = max(len(tags) + len(others) for tags, others, _ in rows)
+        labels, companions = np.full((len(index), width), -1), np.zeros((len(index), width), bool)
+        for row, flags, (named, others, _) in zip(labels, companions, rows, strict=True):
+            row[: len(named) + len(others)] = [*named, *others]
+            flags[len(named) : len(named) + len(others)] = True
+        exhaustive = np.array([full for _, _, full in rows])
+        heights, unsure = words.heights[labels], words.unsure[labels] & companions
+        arrays = (index, self.sets[index], labels, companions, exhaustive, heights, unsure)
+        index_, *rest = map(torch.from_numpy, arrays)
+        smallest = np.where(exhaustive, SMALLEST_EXHAUSTIVE, SMALLEST)
+        return TagDraw(index_, self.aspects[index], smallest, *rest)
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped:
+    """M images with label maps."""
+
+    pixels: Tensor  # (M, S, S, 3) uint8
+    regions: Tensor  # (M, S, S) uint8
+    labels: Tensor  # (2, M, R + 1) int64 of each region, by its usual and by its full name; -1: none, as the last
+    closed: Tensor  # (K, V) bool: labels that their sources tell apart, whatever they mean
+    rows: Tensor  # (2, M) int64 of `closed`
+    aspects: NDArray[np.float64]  # (M,)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def draw(self, index: NDArray[np.int64], rng: np.random.Generator | None) -> MapDraw:
+        """Those of `index`, by the usual names of their regions or, at times, by the full ones."""
+        full = rng.random(len(index)) < FULL_NAMES if rng else np.zeros(len(index), bool)
+        way, at = torch.from_numpy(full.astype(np.int64)), torch.from_numpy(index)
+        smallest = np.full(len(index), SMALLEST_MAPPED)
+        labels, rows = self.labels.cpu()[way, at], self.rows.cpu()[way, at]
+        return MapDraw(at, self.aspects[index], smallest, labels, rows)
+
+
+def moved(some: Some, device: torch.device) -> Some:
+    """With its tensors on `device`."""
+    values = {field.name: getattr(some, field.name) for field in fields(some)}
+    on_device: dict[str, Any] = {name: v.to(device) for name, v in values.items() if isinstance(v, Tensor)}
+    return replace(some, **on_device)
+
+
+def prepare(
+    images: Path, maps: Sequence[str], run: Path, start: Path, scenes: SceneCache | None
+) -> tuple[Words, Tagged | None, Mapped | None]:
+    """The words, tagged images and label maps of the folder `images` (see training.photos), kept in `run`.
+
+    `maps`: the sources images/NAME whose label maps in labels/NAME teach. They are composites: of photographs no label
+    map is read. `scenes` are more of these.
+    """
+    photos = read_photos(images)
+    made = [photo for photo in photos if Path(photo.source).name in maps]
+    if missing := set(maps) - {Path(photo.source).name for photo in made}:
+        raise ValueError(f"no images of {', '.join(sorted(missing))} in {images}: expected sources with label maps")
+    tagged = [photo for photo in photos if photo.tags and Path(photo.source).name not in maps]
+    known = [tuple((images / "labels" / name / "names.txt").read_text("utf-8").splitlines()) for name in maps]
+    others = sorted({*(TOY_NAMES if scenes else ()), *(label for labels in known for label in labels)})
+    words, sets = words_of(run, tagged, others, start)
+    lessons = None
+    if made or scenes:
+        lessons = _mapped(images, made, dict(zip(maps, known, strict=True)), scenes, words, run)
+    if not tagged:
+        return words, None, lessons
+    pixels, aspects = _squares([photo.path for photo in tagged], run / "tagged.npy")
+    return words, Tagged(pixels, np.array(sets), aspects), lessons
+
+
+def _one_of(others: Sequence[int], label: int, rng: np.random.Generator) -> int:
+    return others[int(rng.integers(len(others)))] if others and rng.random() < SYNONYM else label
+
+
+def _squares(paths: Sequence[Path], file: Path) -> tuple[Tensor, NDArray[np.float64]]:
+    """(N, S, S, 3) uint8 of images made square, memory-mapped, and how wide they were for their height."""
+
+    def read(path: Path) -> tuple[NDArray[Any], float]:
+        with Image.open(path) as image:
+            rgb = np.asarray(image.convert("RGB"))
+        shrinks = min(rgb.shape[:2]) > SQUARE
+        square = cv2.resize(rgb, (SQUARE, SQUARE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        return square, rgb.shape[1] / rgb.shape[0]
+
+    marks = file.with_suffix(".json")
+    named = ["/".join(path.parts[-2:]) for path in paths]
+    if not marks.exists():
+        array = np.lib.format.open_memmap(file, "w+", np.uint8, (len(paths), SQUARE, SQUARE, 3))
+        aspects = []
+        with ThreadPoolExecutor() as pool:
+            for i, (square, aspect) in enumerate(pool.map(read, paths)):
+                array[i] = square
+                aspects.append(aspect)
+        array.flush()
+        # Last: its presence says that the rest is complete.
+        marks.write_text(json.dumps({"images": named, "aspects": aspects}))
+    known = json.loads(marks.read_text())
+    if known["images"] != named:
+        raise ValueError(f"{file} holds other images: remove it, or give another --runs")
+    return torch.from_numpy(np.load(file, mmap_mode="c")), np.array(known["aspects"])
+
+
+def _mapped(
+    images: Path,
+    photos: Sequence[Photo],
+    known: dict[str, tuple[str, ...]],
+    scenes: SceneCache | None,
+    words: Words,
+    run: Path,
+) -> Mapped:
+    """Composites, then scenes."""
+    index = words.index
+    # None; kinds of scenes; full names.
+    closed = torch.zeros(3, len(words.labels), dtype=torch.bool)
+    if scenes:
+        closed[1, [index[kind] for kind in KINDS]] = True
+        closed[2, [index[name] for name in TOY_NAMES if name not in OBJECTS]] = True
+    parts: list[dict[str, Any]] = []
+    if photos:
+        pixels, aspects = _squares([photo.path for photo in photos], run / "mapped.npy")
+        regions = np.full((len(photos), SQUARE, SQUARE), REGIONS, np.uint8)
+        labels = np.full((len(photos), REGIONS + 1), -1)
+        for row, (photo, plane) in enumerate(zip(photos, regions, strict=True)):
+            source = Path(photo.source).name
+            with Image.open(images / "labels" / source / f"{photo.path.stem}.png") as image:
+                found, inverse = np.unique(np.asarray(image), return_inverse=True)
+            names = known[source]
+            side = (SQUARE, SQUARE)
+            plane[:] = cv2.resize(
+                inverse.reshape(image.size[::-1]).astype(np.uint8), side, interpolation=cv2.INTER_NEAREST
+            )
+            labels[row, : len(found)] = [index[names[i]] if i < len(names) else -1 for i in found]
+        rows = np.zeros((2, len(photos)), np.int64)
+        parts.append(
+            {
+                "pixels": pixels.numpy(),
+                "regions": regions,
+                "labels": np.stack([labels] * 2),
+                "rows": rows,
+                "aspects": aspects,
+            }
+        )
+    if scenes:
+        both = [[[index[name] for name in of] for of in way] for way in (scenes.kinds, scenes.names)]
+        labels = np.full((2, len(scenes), REGIONS + 1), -1)
+        for way, of_scenes in enumerate(both):
+            for row, of in enumerate(of_scenes):
+                labels[way, row, : len(of)] = of
+        rows = np.repeat([[1], [2]], len(scenes), axis=1)
+        parts.append(
+            {
+                "pixels": scenes.images,
+                "regions": scenes.label_maps,
+                "labels": labels,
+                "rows": rows,
+                "aspects": np.ones(len(scenes)),
+            }
+        )
+    axes = {"pixels": 0, "regions": 0, "labels": 1, "rows": 1, "aspects": 0}
+    whole = {name: np.concatenate([part[name] for part in parts], axis) for name, axis in axes.items()}
+    aspects = whole.pop("aspects")
+    return Mapped(closed=closed, aspects=aspects, **{name: torch.from_numpy(array) for name, array in whole.items()})

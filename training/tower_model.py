@@ -1,0 +1,109 @@
+"""The image tower by itself: from an open_clip local-dir, at a finer stride, and back into one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from open_clip.timm_model import TimmModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ovseg.conv import dense_locations, make_finer
+from ovseg.fetch import CONFIG_FILE, WEIGHTS_FILE
+from training.photo_clip import CLASSIFIER_FILE
+
+STRIDE = 16  # px per location of the feature map
+_VISUAL, _SCALE = "visual.", "logit_scale"
+
+
+class Tower(nn.Module):
+    """The image tower and the factor on its cosines."""
+
+    def __init__(self, visual: TimmModel, logit_scale: Tensor) -> None:
+        super().__init__()
+        self.visual, self.logit_scale = visual, nn.Parameter(logit_scale)
+
+    def train(self, mode: bool = True) -> Tower:
+        """Norms keep the statistics of the pretrained tower: drawings and photographs would mix theirs."""
+        return super().train(False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, P, C) float32 unit embeddings of the places, row by row; `pixels` (B, 3, H, W) normalised."""
+        dense = dense_locations(self.visual, pixels).flatten(2).mT
+        return F.normalize(dense.float(), dim=-1)
+
+    @property
+    def scale(self) -> Tensor:
+        return self.logit_scale.exp().clamp(max=60)
+
+
+def load_tower(folder: Path, stride: int = STRIDE) -> Tower:
+    """The tower of an open_clip local-dir, of whose weights only the image tower's need be there.
+
+    ValueError if it is no convolutional tower of timm, or has no such stride.
+    """
+    config = json.loads((folder / CONFIG_FILE).read_text())["model_cfg"]
+    vision = config["vision_cfg"]
+    if "timm_model_name" not in vision:
+        raise ValueError(f"the image tower of {folder} is none of timm's, expected a convolutional one")
+    visual = TimmModel(
+        vision["timm_model_name"],
+        embed_dim=config["embed_dim"],
+        image_size=vision["image_size"],
+        pool=vision.get("timm_pool", "avg"),
+        proj=vision.get("timm_proj", "linear"),
+    )
+    state = load_file(folder / WEIGHTS_FILE)
+    visual.load_state_dict({k.removeprefix(_VISUAL): v.float() for k, v in state.items() if k.startswith(_VISUAL)})
+    make_finer(visual, stride)
+    return Tower(visual, state[_SCALE].float()).eval()
+
+
+def preprocessing(folder: Path) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the RGB values in 0..1, (3, 1, 1) each."""
+    config = json.loads((folder / CONFIG_FILE).read_text())["preprocess_cfg"]
+    mean, std = (torch.tensor(config[name])[:, None, None] for name in ("mean", "std"))
+    return mean, std
+
+
+class Teacher:
+    """pixels → (B, P, K) probabilities of the names at each place, by the tower as it is or by its own classifier."""
+
+    def __init__(self, tower: Tower, start: Path, names: Tensor) -> None:
+        self.visual = deepcopy(tower.visual).requires_grad_(False)
+        self.scale, self.names = tower.scale.detach().clone(), names
+        classifier = start / CLASSIFIER_FILE
+        self.classifier = load_file(classifier, device=str(names.device)) if classifier.is_file() else None
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> Tensor:
+        if self.classifier is None:
+            places = F.normalize(dense_locations(self.visual, pixels).flatten(2).mT.float(), dim=-1)
+            return (self.scale * places @ self.names.T).float().softmax(dim=-1)
+        features = self.visual.trunk.forward_features(pixels).flatten(2).mT
+        weight, bias = (self.classifier[name].to(features.dtype) for name in ("weight", "bias"))
+        return F.linear(features, weight, bias).float().softmax(dim=-1)
+
+
+def save(tower: Tower, start: Path, folder: Path) -> None:
+    """Write the local-dir `start` with this image tower, in float16, into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = load_file(start / WEIGHTS_FILE)
+    state |= {f"{_VISUAL}{name}": tensor for name, tensor in tower.visual.state_dict().items()}
+    state[_SCALE] = tower.scale.log()
+    state = {name: tensor.detach().half().cpu().contiguous() for name, tensor in state.items()}
+    save_file(state, folder / "new.tmp", metadata={"format": "pt"})
+    (folder / "new.tmp").replace(folder / WEIGHTS_FILE)
+    for path in start.iterdir():
+        if path.suffix in (".json", ".txt"):
+            shutil.copyfile(path, folder / path.name)
+
+
+def put_together(tower: Path, start: Path, output: Path) -> None:
+    """The local-dir `start` with the image tower of the local-dir `tower`, whose text tower may be missing."""
+    save(load_tower(tower), start, output)
