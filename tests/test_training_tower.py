@@ -134,11 +134,15 @@ def test_labels_near_in_meaning_do_not_compete_unless_their_source_tells_them_ap
 def test_the_loss_of_label_maps_takes_places_by_their_regions_and_leaves_out_the_unknown() -> None:
     embeddings = torch.eye(3)
     regions = torch.tensor([[[0, 0, 1, 1]] * 2 + [[0, 0, 2, 2]] * 2])  # 2 x 2 places, the last unknown
-    places, labels, among = embeddings[[[0, 2, 0, 1]]], torch.tensor([[0, 2, -1]]), torch.ones(1, 3, dtype=torch.bool)
+    places, labels, among = (
+        embeddings[torch.tensor([[0, 2, 0, 1]])],
+        torch.tensor([[0, 2, -1]]),
+        torch.ones(1, 3, dtype=torch.bool),
+    )
     loss = tower_losses.map_loss(torch.tensor(50.0), places, regions, labels, among, embeddings)
     assert loss.item() == pytest.approx(0, abs=1e-6)
     # Of 8 and 4 pixels that are known the first 8 are right; the others, wrong by 50, weigh 4 / √4 of 8 / √8 + 4 / √4.
-    wrong = embeddings[[[0, 1, 0, 1]]]
+    wrong = embeddings[torch.tensor([[0, 1, 0, 1]])]
     loss = tower_losses.map_loss(torch.tensor(50.0), wrong, regions, labels, among, embeddings)
     assert loss.item() == pytest.approx(50 * 2 / (2 + 8**0.5), rel=1e-4)
 

@@ -23,9 +23,9 @@ def main() -> None:
     )
     parser.add_argument(
         "model",
-        choices=("mini", "vae", "clip", "unet", "photo-clip", "scenes"),
-        help="mini: vae, then unet, from nothing; unet needs a trained vae in the same --runs folder, photo-clip a "
-        "folder of --images; scenes draws the scenes alone",
+        choices=("mini", "vae", "clip", "unet", "photo-clip", "tower", "scenes"),
+        help="mini: vae, then unet, from nothing; unet needs a trained vae in the same --runs folder, photo-clip and "
+        "tower a folder of --images; scenes draws the scenes alone",
     )
     parser.add_argument(
         "--minutes", type=float, help="training time in all, resumed runs included (default: the model's own)"
@@ -36,7 +36,9 @@ def main() -> None:
     )
     parser.add_argument("--start", type=Path, help="begin from the weights of a folder, such as emerdiff/weights/mini")
     parser.add_argument(
-        "--scenes", type=int, help="training scenes to draw, 260 kB each on disk (default: 12000; photo-clip: 0)"
+        "--scenes",
+        type=int,
+        help="training scenes to draw, 260 kB each on disk (default: 12000; photo-clip and tower: 0)",
     )
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="where scenes, checkpoints, logs and weights go"
@@ -57,6 +59,9 @@ def main() -> None:
         "--images",
         type=Path,
         help="a folder with captions.csv (path,tags,caption): for photo-clip, and beside scenes for mini, vae and unet",
+    )
+    parser.add_argument(
+        "--maps", default="", help="tower: sources of --images whose label maps teach, too, as NAME,NAME: composites"
     )
     parser.add_argument("--size", type=int, default=448, help="photo-clip: px of the images' shorter side, at most")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps; a run may be resumed on another one")
@@ -90,7 +95,11 @@ def main() -> None:
     trainer = importlib.import_module(f"training.{arguments.model.replace('-', '_')}")
     if arguments.images and arguments.model == "clip":
         parser.error("--images is not for clip, which learns from scenes alone: vae, unet or photo-clip expected")
-    if (arguments.images or arguments.model == "photo-clip") and not (arguments.images and arguments.images.is_dir()):
+    if arguments.maps and arguments.model != "tower":
+        parser.error("--maps is for tower: sources whose label maps teach")
+    if (arguments.images or arguments.model in ("photo-clip", "tower")) and not (
+        arguments.images and arguments.images.is_dir()
+    ):
         parser.error(f"--images {arguments.images}: expected a folder with captions.csv")
     if arguments.decoder_only and not (arguments.model == "vae" and arguments.start):
         parser.error("--decoder-only is for vae with --start: it keeps the encoder of those weights")
@@ -123,6 +132,19 @@ def main() -> None:
             start=arguments.start or PHOTO_WEIGHTS,
             resume=arguments.resume,
             size=arguments.size,
+            scenes=scene_cache(cache, TRAIN_SEEDS.start, arguments.scenes) if arguments.scenes else None,
+            hardware=hardware,
+        )
+        return
+    if arguments.model == "tower":
+        trainer.train(
+            arguments.images,
+            schedule,
+            run,
+            weights,
+            start=arguments.start or PHOTO_WEIGHTS,
+            resume=arguments.resume,
+            maps=tuple(name for name in arguments.maps.split(",") if name),
             scenes=scene_cache(cache, TRAIN_SEEDS.start, arguments.scenes) if arguments.scenes else None,
             hardware=hardware,
         )

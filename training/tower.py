@@ -71,12 +71,12 @@ def train(
 
     @torch.inference_mode()
     def validate(averaged: Tower) -> dict[str, float]:
-        save(averaged, start, weights / "tower")
         return {name: value for lesson in lessons for name, value in lesson.check(averaged).items()}
 
-    save(
-        fit(tower, compute_losses, validate, schedule, run, resume=resume, hardware=hardware), start, weights / "tower"
-    )
+    def keep(averaged: Tower) -> None:
+        save(averaged, start, weights / "tower")
+
+    fit(tower, compute_losses, validate, schedule, run, resume=resume, hardware=hardware, save=keep)
 
 
 def main() -> None:
