@@ -26,6 +26,7 @@ from open_clip.hf_model import HFTextEncoder
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import TextTransformer, VisionTransformer
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ground.device import resolve_device, resolve_dtype
@@ -42,6 +43,7 @@ from ovseg.fetch import (
     builtin_folder,
     checked_folder,
     hub_files,
+    overlay_file,
     own_text_tower,
     text_config,
 )
@@ -217,6 +219,8 @@ def load_backbone(config: OvsegConfig, *, device: str = "auto", dtype: str = "au
     check_whole(file)
     with loading(f"the model of {file}"):
         model = open_clip.create_model(name, require_pretrained=True, **settings)
+    if config.overlay:
+        lay_over(model, overlay_file(config.overlay))
     with loading(f"the tokenizer of {weights.removeprefix('local-dir:')}"):
         tokenizer = open_clip.get_tokenizer(name, **tokenizer_settings)
     preprocess = model.visual.preprocess_cfg
@@ -237,6 +241,20 @@ def load_backbone(config: OvsegConfig, *, device: str = "auto", dtype: str = "au
         model.visual.to(memory_format=torch.channels_last)
     log.info("loaded %s on %s in %s", config.model, torch_device, torch_dtype)
     return backbone
+
+
+def lay_over(model: Any, file: Path) -> None:
+    """Give `model` the weights of a .safetensors file in place of its own of the same names.
+
+    FileNotFoundError if there is no such file, ValueError if it does not fit.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no weights file {file}")
+    check_whole(file)
+    new, own = load_file(file), model.state_dict()
+    if unfit := sorted(name for name, tensor in new.items() if name not in own or own[name].shape != tensor.shape):
+        raise ValueError(f"{file} has weights that the model has not, or in another shape: {', '.join(unfit[:3])}")
+    model.load_state_dict(new, strict=False)
 
 
 def fetch_weights(config: OvsegConfig, *, download: bool) -> str:

@@ -12,6 +12,7 @@ from ovseg.choices import DenseVariant, Refinement, Scope, SynonymRule
 from ovseg.templates import EXPECTED, TEMPLATES, are_templates, resolve_templates
 
 MODEL_FORMS = "an open_clip name, hf-hub:ORG/REPO, local-dir:PATH or builtin:NAME"
+OVERLAY_FORMS = "a .safetensors file or builtin:NAME"
 
 # YAML knows no tuples. What a file says is kept, not its name: the settings of a run say all.
 _TEMPLATES = Check(are_templates, EXPECTED, lambda value: value if _is_named(value) else resolve_templates(value))
@@ -29,6 +30,8 @@ class OvsegConfig:
     model: Annotated[str, text(MODEL_FORMS)]
     # open_clip tag or a .safetensors file; for a bare open_clip name only.
     pretrained: Annotated[str | None, or_null(text("a tag, a .safetensors file"))] = None
+    # A .safetensors file, or builtin:NAME, whose weights take the places of the model's own of the same names.
+    overlay: Annotated[str | None, or_null(text(OVERLAY_FORMS))] = None
     # Commit of the hub repository; None: its main branch.
     revision: Annotated[str | None, or_null(text("a commit of the hub"))] = None
     # Of the weights.

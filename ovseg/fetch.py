@@ -12,10 +12,11 @@ from typing import Any
 
 import ground.weights
 from ground.paths import user_path
-from ovseg.config import MODEL_FORMS, OvsegConfig
+from ovseg.config import MODEL_FORMS, OVERLAY_FORMS, OvsegConfig
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
+OVERLAY_FILE = "overlay.safetensors"
 TEXT_TOWER_FILE = "config.json"  # of a Hugging Face text tower: its architecture, as transformers saves it
 TOKENIZER_FILES = ("tokenizer*.json", "special_tokens_map.json", "vocab.json", "vocab.txt", "merges.txt")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -30,7 +31,22 @@ def local_weights(config: OvsegConfig) -> list[Path]:
         "builtin": _BUILTIN / rest / WEIGHTS_FILE,
         "local-dir": user_path(rest) / WEIGHTS_FILE,
     }.get(schema, Path(config.pretrained or ""))
-    return [path] if path.is_file() else []
+    files = [path, *([overlay_file(config.overlay)] if config.overlay else [])]
+    return [file for file in files if file.is_file()]
+
+
+def overlay_file(overlay: str) -> Path:
+    """The file of an overlay, which need not be there unless it is a built-in one.
+
+    FileNotFoundError with the names that there are; ValueError if it is no .safetensors file by its name.
+    """
+    schema, _, name = overlay.partition(":")
+    if schema == "builtin":
+        return ground.weights.builtin_folder(_BUILTIN, name, OVERLAY_FILE) / OVERLAY_FILE
+    path = user_path(overlay)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"ovseg.overlay is {overlay!r}, expected {OVERLAY_FORMS}")
+    return path
 
 
 def builtin_folder(name: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ground.weights import WeightsMissing
 from ovseg import OpenVocabSegmenter, OvsegConfig
 from ovseg.backbone import Backbone, fetch_weights, load_backbone
 from ovseg.choices import DenseVariant
+from ovseg.fetch import local_weights
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -99,6 +101,34 @@ def test_the_stride_of_a_vit_is_its_patch(tmp_path: Path) -> None:
     save_local_dir(tmp_path, VIT_B16_SHAPED)
     with pytest.raises(ValueError, match=r"ovseg.output_stride is 8, expected null for a ViT"):
         load_backbone(OvsegConfig(model=f"local-dir:{tmp_path}", output_stride=8), device="cpu")
+
+
+def test_weights_of_an_overlay_take_the_places_of_the_models_own(tmp_path: Path) -> None:
+    folder, file = tmp_path / "model", tmp_path / "other.safetensors"
+    save_local_dir(folder, VIT_B16_SHAPED)
+    config = OvsegConfig(model=f"local-dir:{folder}", overlay=str(file))
+    with pytest.raises(FileNotFoundError, match=r"no weights file .*other.safetensors"):
+        load_backbone(config, device="cpu")
+    own = load_backbone(replace(config, overlay=None), device="cpu").model.state_dict()
+    save_file({"visual.proj": own["visual.proj"] + 1}, file)
+    changed = load_backbone(config, device="cpu").model.state_dict()
+    assert {name for name in own if not torch.equal(own[name], changed[name])} == {"visual.proj"}
+    torch.testing.assert_close(changed["visual.proj"], own["visual.proj"] + 1)
+    assert local_weights(config) == [folder / "open_clip_model.safetensors", file]
+    save_file({"visual.proj": own["visual.proj"][:2], "visual.more": torch.zeros(1)}, file)
+    with pytest.raises(
+        ValueError, match=r"weights that the model has not, or in another shape: visual.more, visual.pr"
+    ):
+        load_backbone(config, device="cpu")
+
+
+@pytest.mark.parametrize(("overlay", "error"), [("builtin:none", FileNotFoundError), ("weights.bin", ValueError)])
+def test_an_overlay_that_cannot_be_is_refused(tmp_path: Path, overlay: str, error: type[Exception]) -> None:
+    save_local_dir(tmp_path, VIT_B16_SHAPED)
+    with pytest.raises(
+        error, match=r"no built-in model 'none'|ovseg.overlay is 'weights.bin', expected a .safetensors"
+    ):
+        load_backbone(OvsegConfig(model=f"local-dir:{tmp_path}", overlay=overlay), device="cpu")
 
 
 def test_a_hub_model_comes_from_the_cache_and_without_network(folder: Path, hub_cache: Path) -> None:
