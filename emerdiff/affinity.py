@@ -85,6 +85,13 @@ class WindowAffinity:
 Affinity = AttentionAffinity | WindowAffinity
 
 
+@dataclass(frozen=True, eq=False)
+class TiledAffinity:
+    """Those of the tiles of a large image, by their index (`ground.tiles`); None where one is not kept."""
+
+    of_tiles: tuple[Affinity | None, ...]
+
+
 def affinity_modules(backbone: Backbone, source: str | None = None) -> list[nn.Module]:
     """The modules whose outputs in one pass `affinity_of` takes, with the same `source`.
 

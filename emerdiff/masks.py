@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 if TYPE_CHECKING:
-    from emerdiff.affinity import Affinity
+    from emerdiff.affinity import Affinity, TiledAffinity
 
 from ground.arrays import check_array, check_indices
 from ground.files import replacing
@@ -53,8 +53,8 @@ class Masks:
     # Never what the guided filter and areas make of it: `label_map` is its argmax without these only.
     difference: NDArray[np.float16] | None = None
     # Of the image's positions in the UNet, if it was asked for. `save` writes one of features; one of attentions is too
-    # large to be kept.
-    affinity: Affinity | None = None
+    # large to be kept, and so are those of tiles.
+    affinity: Affinity | TiledAffinity | None = None
 
     def __post_init__(self) -> None:
         for name, (dtype, ndim) in _ARRAYS.items():

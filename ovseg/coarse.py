@@ -27,6 +27,15 @@ class ScoreTile:
 
 
 @dataclass(frozen=True, eq=False)
+class EmbeddingPart:
+    """Embeddings of a rectangle of the image, and what of it they count for."""
+
+    window: tuple[slice, slice]  # rows and columns of the image, px
+    owned: tuple[slice, slice]  # rows and columns of the window, px
+    embeddings: NDArray[np.float32]  # (C, h, w), patches of the window
+
+
+@dataclass(frozen=True, eq=False)
 class CoarseMap:
     """Where the labels are, as dense CLIP sees it: L labels, (h, w) patches, C channels, (H, W) pixels.
 
@@ -82,6 +91,15 @@ class CoarseMap:
         """The parts of the image, row by row, for the scores of some labels in each: all of one would be much."""
         for tile in tiles(self.logits.shape[1:], self.label_map.shape):
             yield ScoreTile(tile.rows, tile.columns, partial(self._scores_in, tile))
+
+    def patch_labels(self, among: NDArray[np.intp]) -> NDArray[np.intp]:
+        """(h, w) the label with the highest logit at each patch, of some labels."""
+        return among[np.argmax(self.logits[among], axis=0)]
+
+    def embedding_parts(self) -> Iterator[EmbeddingPart]:
+        """All embeddings, for whoever takes a map and the parts of a large image alike."""
+        whole = (slice(0, self.label_map.shape[0]), slice(0, self.label_map.shape[1]))
+        yield EmbeddingPart(whole, whole, self.embeddings)
 
     def _scores_in(self, tile: Tile, labels: NDArray[np.intp]) -> NDArray[np.float32]:
         planes = tile.resolve(self.logits, labels)

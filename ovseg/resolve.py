@@ -51,6 +51,17 @@ class Tile:
         sure = near.min(axis=1).max()
         return np.flatnonzero(near.max(axis=1) >= sure - reach - _ROUNDING * np.abs(near).max())
 
+    def log_sum_exp(self, logits: Floats) -> Floats:
+        """(n, m) float32: log of the sum over labels of exp(logit) at the tile's pixels."""
+        highest, total = np.float32(-np.inf), np.float32(0)  # running, so that nothing overflows
+        for planes in self.in_parts(logits, self.contenders(logits, REACH)):
+            above = np.maximum(highest, planes.max(axis=0))
+            planes -= above
+            total = total * np.exp(highest - above) + np.exp(planes, out=planes).sum(axis=0)
+            highest = above
+        norm: Floats = highest + np.log(total)
+        return norm
+
 
 def tiles(grid_hw: tuple[int, ...], size_hw: tuple[int, ...]) -> Iterator[Tile]:
     """The tiles of an image of `size_hw` px, row by row; the grid has `grid_hw` patches."""
@@ -76,13 +87,7 @@ def log_sum_exp(logits: Floats, size_hw: tuple[int, ...]) -> Floats:
     """(H, W) float32: log of the sum over labels of exp(logit) at every pixel; `logits` (L, h, w)."""
     norm = np.empty(size_hw, np.float32)
     for tile in tiles(logits.shape[1:], size_hw):
-        highest, total = np.float32(-np.inf), np.float32(0)  # running, so that nothing overflows
-        for planes in tile.in_parts(logits, tile.contenders(logits, REACH)):
-            above = np.maximum(highest, planes.max(axis=0))
-            planes -= above
-            total = total * np.exp(highest - above) + np.exp(planes, out=planes).sum(axis=0)
-            highest = above
-        norm[tile.rows, tile.columns] = highest + np.log(total)
+        norm[tile.rows, tile.columns] = tile.log_sum_exp(logits)
     return norm
 
 

@@ -70,7 +70,7 @@ class Votes:
         """(K, L) cosines of mean embeddings and texts."""
         voters = self.voters
         return mask_similarities(
-            voters.label_map, voters.num_masks, self.coarse.embeddings, self.coarse.text_embeddings
+            voters.label_map, voters.num_masks, self.coarse.embedding_parts(), self.coarse.text_embeddings
         )
 
     @cached_property

@@ -124,6 +124,17 @@ MaxMegapixels = Annotated[
     float | None,
     typer.Option("--max-megapixels", min=0, help="Refuse images of more million pixels (bombs). Default: 180."),
 ]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        "--tile",
+        help="Cut larger images into tiles of so many px, segment each as an image of its own, and join them.",
+    ),
+]
+Overlap = Annotated[
+    int | None,
+    typer.Option("--overlap", help="px that tiles have in common, at least. Default: an eighth of --tile."),
+]
 Bits = Annotated[
     int | None,
     typer.Option(

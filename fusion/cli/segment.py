@@ -29,6 +29,8 @@ def segment(
     min_area: options.MinArea = None,
     segmentation: options.Segmentation = None,
     export: options.Exports = None,
+    tile: options.Tile = None,
+    overlap: options.Overlap = None,
     max_megapixels: options.MaxMegapixels = None,
     bits: options.Bits = None,
     device: options.Device = "auto",
@@ -76,7 +78,9 @@ def segment(
         device=device,
         dtype=dtype,
         exports=options.split_list(export),
-        **options.given(segmentation=segmentation, max_megapixels=max_megapixels, bits=bits),
+        **options.given(
+            segmentation=segmentation, tile=tile, overlap=overlap, max_megapixels=max_megapixels, bits=bits
+        ),
     )
     note_kinds(spec.labels)
     with opened_run(spec, inputs, output, limit=limit, every=every, overwrite=overwrite) as run:
@@ -91,6 +95,8 @@ def masks(
     masks: options.Masks = MaskSource.EMERDIFF,
     clusters: options.Clusters = None,
     speed: options.HowFast = None,
+    tile: options.Tile = None,
+    overlap: options.Overlap = None,
     max_megapixels: options.MaxMegapixels = None,
     bits: options.Bits = None,
     device: options.Device = "auto",
@@ -120,7 +126,7 @@ def masks(
         seed=seed,
         device=device,
         dtype=dtype,
-        **options.given(max_megapixels=max_megapixels, bits=bits),
+        **options.given(tile=tile, overlap=overlap, max_megapixels=max_megapixels, bits=bits),
     )
     with opened_run(spec, inputs, output, limit=limit, every=every, overwrite=overwrite) as run:
         code = run_to_end(run.start, len(run.files), quiet=quiet)

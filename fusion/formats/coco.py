@@ -5,7 +5,7 @@ One annotation per connected component of a thing (8-connectivity: corners touch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from scipy.ndimage import find_objects
 from fusion.formats.palette import label_colors
 from fusion.formats.partition import Partition, Segment
 from fusion.formats.schema import DIGITS, Annotation, Category, Evidence, ImageEntry, Region, Result
-from ground.label_maps import connected_components, contingency
+from ground.label_maps import connected_components, shared_pixels
+from ground.strips import PIXELS, renumber, strips
 from ground.versions import own_version
 from ovseg.labels import Label
 
@@ -46,16 +47,20 @@ def regions(partition: Partition) -> tuple[list[Region], NDArray[np.int32]]:
     By category, then in reading order. Masks of another label whose crumbs were absorbed are no evidence for a region.
     """
     region_map, category_ids = label_regions(partition.label_map, partition.labels)
-    scores = np.bincount(region_map.ravel(), weights=partition.score_map.ravel())  # sums
-    num_masks = int(partition.mask_map.max()) + 1
-    overlaps = contingency(region_map, partition.mask_map, (len(category_ids) + 1, num_masks))
+    scores = _score_sums(region_map, partition.score_map, len(category_ids) + 1)
+    pairs, counts = shared_pixels(region_map, partition.mask_map)
+    firsts = np.searchsorted(pairs[:, 0], np.arange(len(category_ids) + 2))  # of each region among the pairs
+    segments: dict[tuple[int, Label | None], list[Segment]] = {}
+    for segment in partition.segments:
+        segments.setdefault((segment.mask_id, segment.label), []).append(segment)
     edited = set() if partition.edited_map is None else set(np.unique(region_map[partition.edited_map]).tolist())
     found: list[Region] = []
     for region, (category_id, box) in enumerate(zip(category_ids.tolist(), find_objects(region_map), strict=True), 1):
         rle = encode_region(region_map, region, box)
         area = int(rle_codec.area(rle))
         label = partition.labels[category_id - 1]
-        masks = [segment for segment in partition.segments if segment.label == label]
+        own = slice(firsts[region], firsts[region + 1])
+        overlaps = dict(zip(pairs[own, 1].tolist(), counts[own].tolist(), strict=True))
         found.append(
             Region(
                 category_id=category_id,
@@ -64,8 +69,8 @@ def regions(partition: Partition) -> tuple[list[Region], NDArray[np.int32]]:
                 bbox=[int(value) for value in rle_codec.toBbox(rle)],
                 iscrowd=0,
                 evidence=_evidence(
-                    [mask for mask in masks if overlaps[region, mask.mask_id]],
-                    overlaps[region],
+                    [segment for mask in overlaps for segment in segments.get((mask, label), ())],
+                    overlaps,
                     float(scores[region] / area),
                     edited=region in edited,
                 ),
@@ -89,7 +94,7 @@ def label_regions(label_map: NDArray[np.int32], labels: Sequence[Label]) -> tupl
     kept = order[(category_ids[order] > 0) & (merged[order] == order)]
     numbers = np.zeros(len(category_ids), np.int32)
     numbers[kept] = np.arange(1, len(kept) + 1)
-    return numbers[merged][components], category_ids[kept]
+    return renumber(components, numbers[merged]), category_ids[kept]
 
 
 def with_ids(found: Iterable[Region], image_id: int, first_id: int) -> list[Annotation]:
@@ -119,12 +124,7 @@ def encode_region(region_map: NDArray[np.int32], region: int, box: tuple[slice, 
     The same as `encode(np.asfortranarray(region_map == region))`, without a pass over the whole image for every region.
     """
     height, width = region_map.shape
-    rows, columns = box
-    # The box column by column, w x (h + 2), with an empty pixel at both ends of each column.
-    inside = np.pad(region_map[box] == region, ((1, 1), (0, 0))).T.astype(np.int8)
-    # Where runs of pixels start and end, by turns; then the same places in the column-major image.
-    column, row = np.nonzero(np.diff(inside, axis=1))
-    changes = (columns.start + column) * height + rows.start + row
+    changes = np.concatenate(list(_changes(region_map, region, box)))
     starts, ends = changes[::2], changes[1::2]
     # A run that ends at the bottom of a column may go on at the top of the next.
     apart = starts[1:] != ends[:-1]
@@ -133,6 +133,26 @@ def encode_region(region_map: NDArray[np.int32], region: int, box: tuple[slice, 
     # Lengths of runs from the first pixel on: outside, inside, outside, …
     counts = np.trim_zeros(np.diff(edges), "b").tolist()
     return rle_codec.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+
+
+def _changes(region_map: NDArray[np.int32], region: int, box: tuple[slice, slice]) -> Iterator[NDArray[np.int64]]:
+    """Where runs of the region's pixels start and end, by turns, in the column-major image: a few columns at a time."""
+    rows, columns = box
+    step = max(1, PIXELS // (rows.stop - rows.start))
+    for left in range(columns.start, columns.stop, step):
+        part = region_map[rows, left : min(left + step, columns.stop)] == region
+        # Column by column, w x (h + 2), with an empty pixel at both ends of each column.
+        inside = np.pad(part, ((1, 1), (0, 0))).T.astype(np.int8)
+        column, row = np.nonzero(np.diff(inside, axis=1))
+        yield (left + column) * region_map.shape[0] + rows.start + row
+
+
+def _score_sums(region_map: NDArray[np.int32], score_map: NDArray[np.float32], count: int) -> NDArray[np.float64]:
+    """(count,) the sum of the scores in each region, 0 as well."""
+    sums = np.zeros(count)
+    for rows in strips(region_map.shape):
+        sums += np.bincount(region_map[rows].ravel(), weights=score_map[rows].ravel(), minlength=count)
+    return sums
 
 
 def full_mask(region: Region) -> NDArray[np.bool_]:
@@ -168,7 +188,7 @@ def info() -> dict[str, Any]:
     }
 
 
-def _evidence(masks: Sequence[Segment], overlaps: NDArray[np.int64], score: float, *, edited: bool) -> Evidence:
+def _evidence(masks: Sequence[Segment], overlaps: Mapping[int, int], score: float, *, edited: bool) -> Evidence:
     """Of a region made of `masks`, with the pixels that it shares with each mask_id: means weighted by these."""
     weights = np.array([overlaps[mask.mask_id] for mask in masks])
     runner_up = masks[int(weights.argmax())].runner_up

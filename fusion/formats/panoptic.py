@@ -17,6 +17,7 @@ from PIL import Image
 from fusion.formats.coco import regions, with_ids
 from fusion.formats.partition import Partition
 from fusion.formats.schema import MAX_ID, Annotation, PanopticEntry, SegmentInfo
+from ground.strips import strips
 
 
 def entry(
@@ -36,12 +37,16 @@ def panoptic_png(id_map: NDArray[np.int32], first_id: int = 1) -> bytes:
 
     Raises ValueError on an id that three bytes cannot hold.
     """
-    ids = np.where(id_map > 0, id_map + (first_id - 1), 0)
-    if int(ids.max()) > MAX_ID:
-        raise ValueError(f"annotation id {ids.max()} is over {MAX_ID}, the highest of a panoptic PNG: split the batch")
-    colors = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8)
+    highest = int(id_map.max()) + first_id - 1
+    if id_map.any() and highest > MAX_ID:
+        raise ValueError(f"annotation id {highest} is over {MAX_ID}, the highest of a panoptic PNG: split the batch")
+    image = Image.new("RGB", id_map.shape[::-1])
+    for rows in strips(id_map.shape):
+        ids = np.where(id_map[rows] > 0, id_map[rows] + (first_id - 1), 0)
+        colors = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8)
+        image.paste(Image.fromarray(colors), (0, rows.start))
     buffer = io.BytesIO()
-    Image.fromarray(colors).save(buffer, format="PNG")
+    image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 

@@ -13,6 +13,7 @@ from fusion.formats.fonts import draw_text, text_length
 from fusion.formats.palette import RGB, label_colors
 from fusion.formats.partition import Partition
 from ground.images import as_rgb
+from ground.strips import strips
 
 OPACITY = 0.45  # of the colours over the image
 _PANEL = (20, 22, 26, 205)  # RGBA behind the legend
@@ -39,7 +40,10 @@ def draw_overlay(
     legend, which lists the labels that are present, the largest first. ValueError if the sizes differ.
     """
     painted = draw_regions(image, label_map, colors)
-    areas = np.bincount(label_map.ravel(), minlength=len(names) + 1)[1:]
+    areas = np.zeros(len(names) + 1, np.int64)
+    for rows in strips(label_map.shape):
+        areas += np.bincount(label_map[rows].ravel(), minlength=len(areas))
+    areas = areas[1:]
     present = [int(index) for index in np.argsort(-areas, kind="stable") if areas[index]]
     entries = [(names[index], colors[index]) for index in present]
     return draw_legend(painted, entries, busy=_borders(label_map, 1))
@@ -49,11 +53,15 @@ def draw_regions(image: NDArray[np.uint8], label_map: NDArray[np.int32], colors:
     """(H, W, 3) uint8: `image` with tinted and outlined regions, without a legend. Same arguments and errors."""
     if image.shape[:2] != label_map.shape:
         raise ValueError(f"image is {image.shape[:2]} and the label map {label_map.shape}: expected one size, (H, W)")
-    solid = np.array([(0, 0, 0), *colors], np.uint8)[label_map]  # H x W x 3
-    labelled = label_map > 0
-    painted = np.where(labelled[..., None], cv2.addWeighted(solid, OPACITY, image, 1 - OPACITY, 0), image)
-    outline = _borders(label_map, max(1, round(min(label_map.shape) / 350))) & labelled
-    painted[outline] = solid[outline]
+    palette = np.array([(0, 0, 0), *colors], np.uint8)
+    outline = _borders(label_map, max(1, round(min(label_map.shape) / 350)))
+    painted = np.empty_like(image)
+    for rows in strips(label_map.shape):
+        solid, labelled = palette[label_map[rows]], label_map[rows] > 0  # h x W x 3, h x W
+        tinted = cv2.addWeighted(solid, OPACITY, image[rows], 1 - OPACITY, 0)
+        painted[rows] = np.where(labelled[..., None], tinted, image[rows])
+        drawn = outline[rows] & labelled
+        painted[rows][drawn] = solid[drawn]
     return painted
 
 
@@ -87,16 +95,24 @@ def draw_legend(
         draw_text(draw, (pad + round(1.5 * size), top + size / 2), text, size, _TEXT)
     corners = [(left, top) for top in (height - pad - panel.height, pad) for left in (pad, width - pad - panel.width)]
     left, top = min(corners, key=lambda c: busy[c[1] : c[1] + panel.height, c[0] : c[0] + panel.width].sum())
-    canvas = Image.fromarray(image)
-    canvas.paste(panel, (left, top), panel)
-    return np.array(canvas)
+    place = slice(top, top + panel.height), slice(left, left + panel.width)
+    canvas = Image.fromarray(np.ascontiguousarray(image[place]))
+    canvas.paste(panel, (0, 0), panel)
+    drawn = image.copy()
+    drawn[place] = np.asarray(canvas)
+    return drawn
 
 
 def _borders(label_map: NDArray[np.int32], width: int) -> NDArray[np.bool_]:
     """(H, W) bool: pixels at most `width` px away from one of another label."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
-    ids = label_map.astype(np.float32)  # what OpenCV takes; exact up to 2 ** 24 labels
-    return cv2.dilate(ids, kernel) != cv2.erode(ids, kernel)
+    found = np.empty(label_map.shape, bool)
+    for rows in strips(label_map.shape):
+        top = max(0, rows.start - width)
+        ids = label_map[top : rows.stop + width].astype(np.float32)  # what OpenCV takes; exact up to 2 ** 24 labels
+        inner = slice(rows.start - top, rows.stop - top)
+        found[rows] = cv2.dilate(ids, kernel)[inner] != cv2.erode(ids, kernel)[inner]
+    return found
 
 
 def _shortened(name: str, size: int, max_width: int) -> str:

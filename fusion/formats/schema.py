@@ -211,6 +211,8 @@ class RunFile(Record):
     ran: Ran
     mask_hash: Sha256  # of all that decides its masks
     bits: int | None = None  # that 16-bit samples of its images hold, if their files do not say it
+    tile: int | None = None  # px, the side of the tiles that larger images were cut into; None: not at all
+    overlap: int | None = None  # px that tiles have in common
     max_megapixels: Number  # what its images need, or more
     labels: list[LabelEntry]
     background: list[LabelEntry]

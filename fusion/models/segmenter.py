@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from fusion.models.load import load_clip, load_diffusion
 from fusion.models.presets import Preset, load_preset, with_overrides
 from fusion.models.sources import coarse_masks, guidance, mask_maker
+from fusion.models.tiling import located, tiled
 from fusion.step.choices import MaskSource
 from fusion.step.config import FusionConfig
 from fusion.step.pipeline import fuse
 from fusion.step.segmentation import Segmentation
 from ground.images import as_rgb
+from ground.tiles import Tiling
 from ovseg.choices import Refinement
 
 if TYPE_CHECKING:
@@ -38,16 +40,19 @@ class Segmenter:
         emerdiff: EmerDiff | None,
         masks: str = "emerdiff",
         affinity_of: Callable[..., Affinity] | None = None,
+        tiling: Tiling | None = None,
     ) -> None:
         """`masks` is one of MaskSource, else ValueError; `emerdiff` may be None where they need no diffusion model.
 
-        `affinity_of` (image, seed=…) takes the place of `EmerDiff.affinity`, for masks that were made before.
+        `affinity_of` (image, seed=…) takes the place of `EmerDiff.affinity`, for masks that were made before. With a
+        `tiling` larger images are segmented tile by tile, and the tiles joined.
         """
         self.preset = preset
         self.ovseg = ovseg
         self.emerdiff = emerdiff
         self.masks = MaskSource.of(masks, "masks")
         self.affinity_of = affinity_of or (None if emerdiff is None else emerdiff.affinity)
+        self.tiling = tiling
 
     @classmethod
     def from_preset(
@@ -59,6 +64,7 @@ class Segmenter:
         device: str = "auto",
         dtype: str = "auto",
         overrides: Sequence[str] = (),
+        tiling: Tiling | None = None,
     ) -> Segmenter:
         """Segmenter of a preset: a name, a .yaml file or one that is loaded already; `overrides` as for `load_preset`.
 
@@ -71,7 +77,7 @@ class Segmenter:
             overrides = [f"emerdiff.speed={speed}", *overrides]
         preset = with_overrides(preset, overrides) if isinstance(preset, Preset) else load_preset(preset, overrides)
         model = load_diffusion(masks, preset, device=device, dtype=dtype)
-        return cls(preset, load_clip(preset, device=device, dtype=dtype), model, masks)
+        return cls(preset, load_clip(preset, device=device, dtype=dtype), model, masks, tiling=tiling)
 
     @property
     def fusion(self) -> FusionConfig:
@@ -93,13 +99,16 @@ class Segmenter:
         """
         rgb = as_rgb(image)
         masks = None if self.masks == MaskSource.NONE else self.make_masks(rgb, seed)
-        coarse = self.coarse_map(rgb, masks, labels, background=background, seed=seed)
+        text = self.ovseg.encode_labels(labels, background=background)
+        locate = partial(self.coarse_map, labels=labels, background=background, text_embeddings=text, seed=seed)
+        coarse = located(locate, rgb, masks, self.tiling)
         return fuse(coarse_masks(coarse) if masks is None else masks, coarse, self.fusion)
 
     def make_masks(self, image: NDArray[np.uint8], seed: int) -> Masks:
         """The class-agnostic masks of `image` (H, W, 3) uint8. ValueError with masks "none": see `coarse_masks`."""
         refines = self.ovseg.config.refine != Refinement.NONE
-        return mask_maker(self.masks, self.preset.emerdiff, self.emerdiff, keep_affinity=refines)(image, seed)
+        make = mask_maker(self.masks, self.preset.emerdiff, self.emerdiff, keep_affinity=refines)
+        return tiled(make, self.tiling)(image, seed)
 
     def coarse_map(
         self,
@@ -111,9 +120,10 @@ class Segmenter:
         text_embeddings: NDArray[np.float32] | None = None,
         seed: int = 0,
     ) -> CoarseMap:
-        """Where the labels are in `image` (H, W, 3) uint8; masks and the diffusion model help if the preset asks them.
+        """Where the labels are in `image` (H, W, 3) uint8, which is not cut into tiles.
 
-        `text_embeddings` as in `OpenVocabSegmenter.segment`. ValueError if help is asked for that is not to be had.
+        Masks and the diffusion model help if the preset asks them. `text_embeddings` as in
+        `OpenVocabSegmenter.segment`. ValueError if help is asked for that is not to be had.
         """
         affinity_of = None if self.affinity_of is None else partial(self.affinity_of, seed=seed)
         seen = guidance(self.ovseg.config, image, masks, affinity_of)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.step.choices import MaskSource
+from ground.strips import gathered, strips
 from ovseg.choices import Refinement, Scope
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from emerdiff.affinity import Affinity
     from emerdiff.config import EmerDiffConfig
     from ovseg import CoarseMap, OvsegConfig
+    from ovseg.mosaic import CoarseMosaic
 
 MaskMaker = Callable[[NDArray[np.uint8], int], "Masks"]  # (image (H, W, 3) uint8 RGB, seed) → Masks
 
@@ -59,7 +61,7 @@ def guidance(
     if config.scope != Scope.NONE and masks is not None:
         found["regions"] = masks.label_map
     if config.refine != Refinement.NONE:
-        if masks is not None and masks.affinity is not None:
+        if masks is not None and masks.affinity is not None:  # of the very image: see `fusion.models.tiling`
             found["affinity"] = masks.affinity
         elif affinity_of is not None:
             found["affinity"] = affinity_of(image)
@@ -68,15 +70,18 @@ def guidance(
     return found
 
 
-def coarse_masks(coarse: CoarseMap) -> Masks:
+def coarse_masks(coarse: CoarseMap | CoarseMosaic) -> Masks:
     """The regions of the coarse map as masks, one per label that has a pixel; features: the labels' text embeddings."""
     from emerdiff import Masks
 
-    present = np.flatnonzero(np.bincount(coarse.label_map.ravel()))
+    areas = np.zeros(len(coarse.labels), np.int64)
+    for rows in strips(coarse.label_map.shape):
+        areas += np.bincount(coarse.label_map[rows].ravel(), minlength=len(areas))
+    present = np.flatnonzero(areas)
     ids = np.zeros(len(coarse.labels), np.int32)
     ids[present] = np.arange(len(present))
     return Masks(
-        label_map=ids[coarse.label_map],
-        low_res=np.argmax(coarse.logits[present], axis=0).astype(np.int32),  # h x w
+        label_map=gathered(ids, coarse.label_map),
+        low_res=ids[coarse.patch_labels(present)],  # h x w
         features=coarse.text_embeddings[present],
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fusion.models.load import load_clip, load_diffusion, needs_diffusion
 from fusion.models.segmenter import Segmenter
 from fusion.models.sources import mask_maker
+from fusion.models.tiling import tiled
 from fusion.runs.batch import locked, plan_run, run_batch
 from fusion.runs.extras import exports_of
 from fusion.runs.inputs import ImageFile, find_images, name_outputs
@@ -136,15 +137,17 @@ def _opened(
 
 def _compute(spec: RunSpec, output: Path) -> Compute:
     if spec.labels:
-        segmenter = Segmenter.from_preset(spec.preset, masks=spec.masks, device=spec.device, dtype=spec.dtype)
+        segmenter = Segmenter.from_preset(
+            spec.preset, masks=spec.masks, device=spec.device, dtype=spec.dtype, tiling=spec.tiling
+        )
         return segmenting(segmenter, output, spec)
     model = load_diffusion(spec.masks, spec.preset, labels=False, device=spec.device, dtype=spec.dtype)
-    return masking(mask_maker(spec.masks, spec.preset.emerdiff, model), output, spec)
+    return masking(tiled(mask_maker(spec.masks, spec.preset.emerdiff, model), spec.tiling), output, spec)
 
 
 def _compute_on_cached_masks(spec: RunSpec, output: Path) -> Compute:
     clip = load_clip(spec.preset, device=spec.device, dtype=spec.dtype)
-    return segmenting(Segmenter(spec.preset, clip, None, spec.masks, _late_affinity(spec)), output, spec)
+    return segmenting(Segmenter(spec.preset, clip, None, spec.masks, _late_affinity(spec), spec.tiling), output, spec)
 
 
 def _late_affinity(spec: RunSpec) -> Callable[..., Affinity] | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,12 @@ from fusion.formats import coco
 from fusion.formats.palette import label_colors, palette
 from fusion.formats.panoptic import panoptic_png
 from fusion.formats.polygons import center_polygons, region_polygons, side_polygons
-from fusion.formats.render import draw_regions, overlay
+from fusion.formats.render import draw_overlay, draw_regions
 from fusion.formats.report import thumbnails
-from fusion.formats.schema import INSTANCES, PANOPTIC, REPORT, RESULTS, ImageRecord, JournalEntry
+from fusion.formats.schema import INSTANCES, PANOPTIC, REPORT, RESULTS, ImageRecord, JournalEntry, Region
 from fusion.formats.semantic import semantic_png
 from fusion.models.sources import coarse_masks
+from fusion.models.tiling import located
 from fusion.runs.choices import Export
 from fusion.runs.exports import read_record, write_exports
 from fusion.runs.extras import check_exports, encode_kinds, files_of, kinds_of
@@ -30,6 +31,7 @@ from fusion.runs.outputs import masks_metadata, output_file, pixel_hash, png_byt
 from fusion.runs.spec import RunSpec
 from fusion.runs.yolo_folder import attach_yolo_image, check_yolo, detach_yolo_image
 from fusion.step.choices import MaskSource, SegmentationStyle
+from fusion.step.components import connected_parts
 from fusion.step.pipeline import fuse
 from ground.files import own_size
 from ovseg.labels import Label
@@ -45,12 +47,31 @@ POLYGONS = {SegmentationStyle.POLYGON: side_polygons, SegmentationStyle.POLYGON_
 
 
 @dataclass(frozen=True)
+class Listed:
+    """An image with its regions: all that its files are made of."""
+
+    image: NDArray[np.uint8]  # (H, W, 3)
+    pixels: str  # of the image, see `pixel_hash`
+    masks: Mapping[str, bytes]  # the file of its masks, if that is to be written
+    label_map: NDArray[np.int32]  # (H, W): 0 = other, else a category id
+    regions: list[Region]
+    id_map: NDArray[np.int32]  # (H, W): 0 = other, i = regions[i - 1]
+    absent: tuple[Label, ...]  # labels that did not compete
+
+
+@dataclass(frozen=True)
 class Segmented:
     """An image with its segmentation."""
 
     image: NDArray[np.uint8]  # (H, W, 3)
     cached: CachedMasks
     result: Segmentation
+
+    def listed(self) -> Listed:
+        """Its regions, without the maps that they were made of."""
+        regions, id_map = coco.regions(self.result)
+        cached, result = self.cached, self.result
+        return Listed(self.image, cached.pixels, cached.files(), result.label_map, regions, id_map, result.absent)
 
 
 def segmenting(segmenter: Segmenter, output: Path | None, spec: RunSpec) -> Compute:
@@ -60,24 +81,30 @@ def segmenting(segmenter: Segmenter, output: Path | None, spec: RunSpec) -> Comp
     """
     labels, background = spec.labels, spec.background
     text_embeddings = segmenter.ovseg.encode_labels(labels, background=background)
+    coarse_of = partial(
+        segmenter.coarse_map, labels=labels, background=background, text_embeddings=text_embeddings, seed=spec.seed
+    )
 
-    def compute(image: NDArray[np.uint8], name: str) -> Segmented:
+    def compute(image: NDArray[np.uint8], name: str) -> Segmented | Listed:
         cached = None
         if spec.masks != MaskSource.NONE:
             make = partial(segmenter.make_masks, seed=spec.seed)
             path = None if output is None else output_file(output, "masks", name)
             cached = find_masks(path, image, spec.mask_hash, make)
-        coarse = segmenter.coarse_map(
-            image,
-            None if cached is None else cached.masks,
-            labels,
-            background=background,
-            text_embeddings=text_embeddings,
-            seed=spec.seed,
-        )
+        coarse = located(coarse_of, image, None if cached is None else cached.masks, spec.tiling)
         if cached is None:
             cached = CachedMasks(coarse_masks(coarse), pixel_hash(image), spec.mask_hash, found=False)
-        return Segmented(image, cached, fuse(cached.masks, coarse, segmenter.fusion))
+        if spec.tiling is None:
+            return Segmented(image, cached, fuse(cached.masks, coarse, segmenter.fusion))
+        # Of a large image each map counts: those that are not needed any more go.
+        config, masks_file, masks, pixels = segmenter.fusion, cached.files(), cached.masks, cached.pixels
+        del cached
+        if config.split:
+            masks, config = connected_parts(masks, config.min_area), replace(config, split=False)
+        result = fuse(masks, coarse, config)
+        del masks, coarse
+        regions, id_map = coco.regions(result)
+        return Listed(image, pixels, masks_file, result.label_map, regions, id_map, result.absent)
 
     return compute
 
@@ -85,32 +112,33 @@ def segmenting(segmenter: Segmenter, output: Path | None, spec: RunSpec) -> Comp
 def segment_job(output: Path, spec: RunSpec) -> Job:
     """Labelled segmentation of every image and, at the end, the files about all of them (see `fusion.runs.exports`)."""
     colors = label_colors(spec.labels)
+    names = [label.name for label in spec.labels]
     kept = ("masks",) if spec.masks != MaskSource.NONE else ()
 
-    def encode(segmented: Segmented, first_id_of: Callable[[int], int]) -> Encoded:
-        image, result = segmented.image, segmented.result
-        regions, id_map = coco.regions(result)
+    def encode(computed: Segmented | Listed, first_id_of: Callable[[int], int]) -> Encoded:
+        found = computed.listed() if isinstance(computed, Segmented) else computed
         polygons_of = POLYGONS.get(spec.segmentation)
-        drawn = overlay(image, result)
+        drawn = draw_overlay(found.image, found.label_map, names, colors)
+        height, width = found.label_map.shape
         record = ImageRecord(
-            size_hw=list(result.size_hw),
-            pixels=segmented.cached.pixels,
+            size_hw=[height, width],
+            pixels=found.pixels,
             overlay_pixels=pixel_hash(drawn),
-            regions=regions,
-            polygons=None if polygons_of is None else region_polygons(regions, id_map, polygons_of),
-            absent=[label.name for label in result.absent],
-            **thumbnails(image, result.label_map, colors),
+            regions=found.regions,
+            polygons=None if polygons_of is None else region_polygons(found.regions, found.id_map, polygons_of),
+            absent=[label.name for label in found.absent],
+            **thumbnails(found.image, found.label_map, colors),
         )
-        first_id = first_id_of(len(regions))
+        first_id = first_id_of(len(found.regions))
         files = {
-            **(segmented.cached.files() if kept else {}),
-            "semantic": semantic_png(result.label_map, colors),
-            "panoptic": panoptic_png(id_map, first_id),
+            **(found.masks if kept else {}),
+            "semantic": semantic_png(found.label_map, colors),
+            "panoptic": panoptic_png(found.id_map, first_id),
             "overlays": png_bytes(drawn),
             "annotations": record.to_bytes() + b"\n",
             **encode_kinds(record, spec.labels, kinds_of(spec.exports)),
         }
-        return Encoded(result.size_hw, files, first_id, len(regions))
+        return Encoded((height, width), files, first_id, len(found.regions))
 
     return Job(
         config_hash=spec.hash,

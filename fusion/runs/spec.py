@@ -21,6 +21,7 @@ from ground.depth import BITS
 from ground.device import resolved
 from ground.files import read_own
 from ground.images import MAX_MEGAPIXELS
+from ground.tiles import Tiling
 from ground.versions import all_versions
 from ovseg.labels import Label, as_labels
 
@@ -43,6 +44,8 @@ class RunSpec:
     bits: int | None  # that 16-bit samples of images hold, if their files do not say it, see `ground.depth`
     max_megapixels: float  # larger images are refused; no part of the hash
     exports: tuple[Export, ...]  # what is written beside COCO; no part of the hash
+    tile: int | None  # px, the side of the tiles that larger images are cut into; None: they are not
+    overlap: int | None  # px that tiles have in common; None without tiles
 
     def __init__(
         self,
@@ -58,6 +61,8 @@ class RunSpec:
         max_megapixels: float = MAX_MEGAPIXELS,
         earlier_masks: str | None = None,
         exports: Iterable[str] = (),
+        tile: int | None = None,
+        overlap: int | None = None,
     ) -> None:
         """`preset` is a name, a .yaml file or a loaded one; labels may be plain text. ValueError on a bad value."""
         source = MaskSource.of(masks, "masks")
@@ -69,6 +74,7 @@ class RunSpec:
             raise ValueError(f"bits is {bits!r}, expected a whole number from {BITS[0]} to {BITS[-1]}")
         if exports and not labels:
             raise ValueError(f"exports are {', '.join(exports)}, and there are no labels for them")
+        tiling = _tiling(tile, overlap)
         named = as_labels(labels, background) if labels else ()
         values: dict[str, Any] = {
             "preset": preset if isinstance(preset, Preset) else load_preset(preset),
@@ -83,6 +89,8 @@ class RunSpec:
             "max_megapixels": _MEGAPIXELS.stored(max_megapixels),
             "earlier_masks": earlier_masks,
             "exports": exports_of(exports),
+            "tile": None if tiling is None else tiling.side,
+            "overlap": None if tiling is None else tiling.overlap,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -101,6 +109,7 @@ class RunSpec:
             segmentation=self.segmentation,
             **self.ran,
             **self._reading,
+            **self._tiles,
             labels=[asdict(label) for label in self.labels],
             background=[asdict(label) for label in self.background],
         )
@@ -110,7 +119,7 @@ class RunSpec:
         """SHA-256 (hex) of all that decides the masks of a given image, so that they serve other labels as well."""
         if self.earlier_masks is not None:
             return self.earlier_masks
-        return mask_hash(self.preset.emerdiff, self.masks, seed=self.seed, **self.ran, **self._reading)
+        return mask_hash(self.preset.emerdiff, self.masks, seed=self.seed, **self.ran, **self._reading, **self._tiles)
 
     @cached_property
     def ran(self) -> dict[str, str]:
@@ -121,6 +130,16 @@ class RunSpec:
     def _reading(self) -> dict[str, int]:
         """What decides how images are read, if it is not their files alone."""
         return {} if self.bits is None else {"bits": self.bits}
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How larger images are cut."""
+        return _tiling(self.tile, self.overlap)
+
+    @property
+    def _tiles(self) -> dict[str, int]:
+        tiling = self.tiling
+        return {} if tiling is None else {"tile": tiling.side, "overlap": tiling.overlap}
 
     def run_file(self, images: Sequence[RunImage], largest: float) -> RunFile:
         """What run.json says of it, of the software and weights that it runs with, and of its images.
@@ -138,6 +157,7 @@ class RunSpec:
             ran=Ran(**self.ran),
             mask_hash=self.mask_hash,
             bits=self.bits,
+            **self._tiles,
             max_megapixels=max(self.max_megapixels, float(math.ceil(largest))),
             labels=[_label_entry(label) for label in self.labels],
             background=[_label_entry(label) for label in self.background],
@@ -172,6 +192,8 @@ class RunSpec:
                 max_megapixels=run.max_megapixels,
                 earlier_masks=run.mask_hash,
                 exports=run.exports,
+                tile=run.tile,
+                overlap=run.overlap,
             )
         except (ValueError, KeyError) as error:
             raise _unreadable(output, error) from None
@@ -179,6 +201,16 @@ class RunSpec:
     def with_overrides(self, overrides: Sequence[str]) -> RunSpec:
         """The spec with `overrides` of its preset, such as "ovseg.dense=clip"."""
         return replace(self, preset=with_overrides(self.preset, overrides))
+
+
+def _tiling(tile: int | None, overlap: int | None) -> Tiling | None:
+    """An overlap that is not given is an eighth of the tile."""
+    if tile is None and overlap is not None:
+        raise ValueError(f"overlap is {overlap}, and there is no tile that it would be of: expected tile as well")
+    if tile is None:
+        return None
+    whole = Tiling(tile)
+    return whole if overlap == 0 else Tiling(whole.side, whole.side // 8 if overlap is None else overlap)
 
 
 def read_run(output: Path) -> RunFile:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ground.label_maps import connected_components
+from ground.strips import renumber, strips
 
 if TYPE_CHECKING:
     from emerdiff import Masks
@@ -37,7 +38,7 @@ def absorb_small(label_map: NDArray[np.int32], min_area: int) -> NDArray[np.int3
     the whole map. 0 absorbs and is absorbed as any label.
     """
     components, component_labels = connected_components(label_map)
-    areas = np.bincount(components.ravel()).tolist()
+    areas = _areas(components, len(component_labels))
     if min(areas) >= min_area:
         return label_map
     labels = component_labels.tolist()
@@ -62,19 +63,36 @@ def absorb_small(label_map: NDArray[np.int32], min_area: int) -> NDArray[np.int3
         if areas[root] < min_area:
             heapq.heappush(queue, (areas[root], root))
     final = np.array([labels[_root(absorbed_by, component)] for component in range(len(areas))], np.int32)
-    return final[components]
+    return renumber(components, final)
 
 
 def border_lengths(components: NDArray[np.int32]) -> list[dict[int, int]]:
     """Per component: its side neighbours and how many pixel sides it shares with each."""
-    sides = [(components[:, :-1], components[:, 1:]), (components[:-1], components[1:])]
-    pairs = np.concatenate([np.stack([a[a != b], b[a != b]], axis=1) for a, b in sides])
-    pairs.sort(axis=1)
-    unique, lengths = np.unique(pairs, axis=0, return_counts=True)
-    borders: list[dict[int, int]] = [{} for _ in range(int(components.max()) + 1)]
-    for (a, b), length in zip(unique.tolist(), lengths.tolist(), strict=True):
+    count = int(components.max()) + 1
+    codes, lengths = [], []
+    for rows in strips(components.shape):
+        here, below = components[rows], components[rows.start + 1 : rows.stop + 1]
+        sides = [(here[:, :-1], here[:, 1:]), (here[: len(below)], below)]
+        pairs = np.concatenate([np.stack([a[a != b], b[a != b]], axis=1) for a, b in sides]).astype(np.int64)
+        pairs.sort(axis=1)
+        found, times = np.unique(pairs[:, 0] * count + pairs[:, 1], return_counts=True)
+        codes.append(found)
+        lengths.append(times)
+    unique, inverse = np.unique(np.concatenate(codes), return_inverse=True)
+    totals = np.bincount(inverse, weights=np.concatenate(lengths), minlength=len(unique)).astype(np.int64)
+    borders: list[dict[int, int]] = [{} for _ in range(count)]
+    for code, length in zip(unique.tolist(), totals.tolist(), strict=True):
+        a, b = divmod(code, count)
         borders[a][b] = borders[b][a] = length
     return borders
+
+
+def _areas(components: NDArray[np.int32], count: int) -> list[int]:
+    areas = np.zeros(count, np.int64)
+    for rows in strips(components.shape):
+        areas += np.bincount(components[rows].ravel(), minlength=count)
+    found: list[int] = areas.tolist()
+    return found
 
 
 def _move_borders(borders: list[dict[int, int]], part: int, root: int) -> None:

@@ -16,17 +16,21 @@ from fusion.step.embedding import mask_similarities
 from fusion.step.overlap import mean_scores, rank_labels, vote_margins
 from fusion.step.segmentation import Segment, Segmentation
 from ground.label_maps import contingency
+from ground.strips import gathered
 
 if TYPE_CHECKING:
     from emerdiff import Masks
     from ovseg import CoarseMap, Label
+    from ovseg.mosaic import CoarseMosaic
+
+    AnyCoarse = CoarseMap | CoarseMosaic
 
 DEFAULT_CONFIG = FusionConfig()
 # A cosine is multiplied by about 100 before it becomes a score.
 _SIMILARITY_DIGITS = DIGITS + 2
 
 
-def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG) -> Segmentation:
+def fuse(masks: Masks, coarse: AnyCoarse, config: FusionConfig = DEFAULT_CONFIG) -> Segmentation:
     """Give every mask one of the coarse map's labels, or "other".
 
     By `config.fuse` a mask takes the label that covers most of its pixels (`overlap`: ties to the higher mean
@@ -73,7 +77,7 @@ def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG)
     piece_to_id = np.zeros(len(pieces.masks), np.int32)
     for piece, segment in segments.items():
         piece_to_id[piece] = ids[segment.label] if segment.label is not None else 0
-    label_map = absorb_small(piece_to_id[pieces.piece_map], config.min_area)
+    label_map = absorb_small(gathered(piece_to_id, pieces.piece_map), config.min_area)
     return Segmentation(
         label_map=label_map,
         labels=labels,
@@ -84,16 +88,16 @@ def fuse(masks: Masks, coarse: CoarseMap, config: FusionConfig = DEFAULT_CONFIG)
     )
 
 
-def _nearest_labels(masks: Masks, coarse: CoarseMap) -> NDArray[np.intp]:
+def _nearest_labels(masks: Masks, coarse: AnyCoarse) -> NDArray[np.intp]:
     """(K,) the label whose text embedding is nearest to each mask's mean dense embedding."""
-    similarities = mask_similarities(masks.label_map, masks.num_masks, coarse.embeddings, coarse.text_embeddings)
+    similarities = mask_similarities(masks.label_map, masks.num_masks, coarse.embedding_parts(), coarse.text_embeddings)
     if coarse.absent:
         similarities[:, [label in coarse.absent for label in coarse.labels]] = -np.inf
     return np.argmax(similarities.round(_SIMILARITY_DIGITS), axis=1)
 
 
 def _pieces(
-    masks: Masks, coarse: CoarseMap, counts: NDArray[np.int64], winners: NDArray[np.intp], config: FusionConfig
+    masks: Masks, coarse: AnyCoarse, counts: NDArray[np.int64], winners: NDArray[np.intp], config: FusionConfig
 ) -> Pieces:
     """What takes one label each: every mask, but for those that `auto` leaves to their pixels."""
     if config.fuse != FuseRule.AUTO:
@@ -108,7 +112,7 @@ def _segment(
     ranking: NDArray[np.int64],
     counts: NDArray[np.int64],
     scores: NDArray[np.float64],
-    coarse: CoarseMap,
+    coarse: AnyCoarse,
     config: FusionConfig,
 ) -> Segment:
     """What a mask, or a piece of it, becomes, and on what evidence; `ranking`, `counts`, `scores` are its rows (L,)."""
@@ -132,7 +136,7 @@ def _segment(
     )
 
 
-def _score_map(label_map: NDArray[np.int32], coarse: CoarseMap, ids: dict[Label, int]) -> NDArray[np.float32]:
+def _score_map(label_map: NDArray[np.int32], coarse: AnyCoarse, ids: dict[Label, int]) -> NDArray[np.float32]:
     """(H, W) float32: at every pixel the score of the label it was given; 0 where that is "other"."""
     score_map = np.zeros(label_map.shape, np.float32)
     indices = np.array([index for index, label in enumerate(coarse.labels) if label in ids], np.intp)  # of id 1, 2, …
