@@ -60,6 +60,19 @@ def test_a_resumed_run_goes_on_at_the_next_step(tmp_path):
     assert int(rows[-1]["step"]) == second[-1] + 1
 
 
+def test_a_run_goes_on_without_the_kernel_of_the_device_that_it_began_on(tmp_path):
+    line_fit(tmp_path, SHORT, resume=False)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    kernels = {group["fused"] for group in state["optimizer"]["param_groups"]}
+    for group in state["optimizer"]["param_groups"]:
+        group["fused"] = True  # as on a GPU
+    torch.save(state, tmp_path / "checkpoint.pt")
+    _, averaged, steps = line_fit(tmp_path, replace(SHORT, minutes=0.06), resume=True)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert steps and kernels == {group["fused"] for group in state["optimizer"]["param_groups"]} == {None}
+    assert abs(averaged.weight.item() - 3) < 0.1
+
+
 def test_a_finished_run_does_nothing_more_when_resumed(tmp_path):
     model, _, _ = line_fit(tmp_path, SHORT, resume=False)
     again, _, steps = line_fit(tmp_path, SHORT, resume=True)

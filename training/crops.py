@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -54,17 +54,16 @@ def shrunk(images: Tensor, size: int) -> Tensor:
     return images if images.shape[-1] == size else F.interpolate(images, size, mode="area")
 
 
-def token_ids(tokenizer: CLIPTokenizer, texts: Iterable[str], length: int) -> Tensor:
+def token_ids(tokenizer: CLIPTokenizer, texts: Sequence[str], length: int) -> Tensor:
     """(N, length) int32, as `tokenizer` itself says with padding and truncation, but each word is asked for once."""
     known: dict[str, list[int]] = {}
-    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    rows = []
-    for text in texts:
+    rows = np.full((len(texts), length), tokenizer.pad_token_id, np.int32)
+    for row, text in zip(rows, texts, strict=True):
         ids = [tokenizer.bos_token_id]
         for word in text.split():
             if word not in known:
                 known[word] = tokenizer(word, add_special_tokens=False).input_ids
             ids += known[word]
-        ids = [*ids[: length - 1], end]
-        rows.append(ids + [pad] * (length - len(ids)))
-    return torch.tensor(rows, dtype=torch.int32).reshape(-1, length)
+        ids = [*ids[: length - 1], tokenizer.eos_token_id]
+        row[: len(ids)] = ids
+    return torch.from_numpy(rows)

@@ -101,7 +101,7 @@ def batches(
     """
 
     def pairs(values: np.ndarray, texts: list[list[str]]) -> tuple[Tensor, Tensor]:
-        ids = token_ids(tokenizer, (text for some in texts for text in some), CONTEXT_LENGTH)
+        ids = token_ids(tokenizer, [text for some in texts for text in some], CONTEXT_LENGTH)
         return torch.as_tensor(values), ids.reshape(len(texts), -1, CONTEXT_LENGTH)
 
     def encoded(squares: Squares) -> tuple[Tensor, Tensor]:

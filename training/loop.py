@@ -131,6 +131,7 @@ def fit(
         average()
 
     def record(losses: dict[str, float]) -> None:
+        torch.backends.cudnn.benchmark = False  # what is validated comes in other sizes
         if not all(map(math.isfinite, losses.values())):
             raise RuntimeError(f"{folder.name}: losses at step {step} are {losses}; the last checkpoint is as it was")
         metrics = validate(cast(Model, averaged.module))
@@ -156,6 +157,8 @@ def fit(
         rate = schedule.learning_rate * min(1.0, (step + 1) / schedule.warmup_steps) * _cosine(seconds / budget)
         for group in optimizer.param_groups:
             group["lr"] = rate
+        # Worth its trials where batches come in few sizes, as those of the trainers with working copies do.
+        torch.backends.cudnn.benchmark = working is not None
         losses = compute_losses(step)
         learn(losses)
         for name, loss in losses.items():

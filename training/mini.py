@@ -68,9 +68,10 @@ def train(
         begun.unlink(missing_ok=True)
     cache, sd = runs / "cache", runs / "weights" / "sd"
     with drawing(scenes, runs) if not begun.exists() else contextlib.nullcontext() as process:
+        # Processes first, threads and the GPU afterwards.
+        validation = scene_cache(cache, VALIDATION_SEEDS.start, VALIDATION)
         photos = squares(cache / "squares-256", images, scenes) if images else None
         large = large_squares(cache, images, scenes) if images else None
-        validation = scene_cache(cache, VALIDATION_SEEDS.start, VALIDATION)
         if process:
             some = wait_for_scenes(cache, scenes, process)
             schedule = replace(vae.SCHEDULE, minutes=VAE_SHARE * minutes, validate_every=_interval(VAE_SHARE * minutes))

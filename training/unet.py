@@ -108,8 +108,6 @@ def train(
     else:
         model = build_unet(vae.config.latent_channels)
     _write_others(folder, vae, text_encoder, tokenizer, model, noiser, text)
-    # Batches come in three sizes.
-    torch.backends.cudnn.benchmark = True
     working, embed = hardware.working_copy(model), hardware.working_copy(text_encoder)
     empty = token_ids(tokenizer, [""], CONTEXT_LENGTH).to(home)
 

@@ -79,8 +79,6 @@ def train(
     home = hardware.home(scenes, places, *squares)
     scenes, places, *squares = (tensor.to(home) for tensor in (scenes, places, *squares))
     drawn = batch - batch // 2 if photos else batch
-    # Batches come in three sizes, and at last in one.
-    torch.backends.cudnn.benchmark = True
     working = hardware.working_copy(vae)
 
     def compute_losses(step: int) -> dict[str, Tensor]:
