@@ -7,39 +7,36 @@ from dataclasses import dataclass, replace
 
 from training.free import scenes
 from training.free.cutouts import Cutout
+from training.free.names import listed
 from training.free.scenes import Scene
 from training.free.textures import Rng
 
 SceneMaker = Callable[[Rng, tuple[int, int]], Scene]
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(text.split(", "))
-
-
-PERSONS = _listed("man, woman, boy, girl")
-OUTDOORS = _listed(
+PERSONS = listed("man, woman, boy, girl")
+OUTDOORS = listed(
     "tree, palm tree, christmas tree, hedge, bush, bench, fence, street lamp, trash can, umbrella, potted plant, "
     "plant, bamboo, cone, deck chair, beach chair, swing, seesaw, trampoline, shed, tent, mailbox, fire hydrant, "
     "barrel, crate, fountain, sign, column, dog house, container, pallet, hammock, snowman, playground slide, "
     "tricycle, skateboard, rock"
 )
-VEHICLES = _listed("car, bus, truck, van, motorcycle, bicycle, scooter, forklift, tram, train, fire truck, taxi")
-ANIMALS = _listed(
+VEHICLES = listed("car, bus, truck, van, motorcycle, bicycle, scooter, forklift, tram, train, fire truck, taxi")
+ANIMALS = listed(
     "dog, cat, horse, deer, rabbit, cow, sheep, bird, chicken, goat, pig, duck, bear, elephant, fox, wolf, lion, "
     "giraffe, zebra"
 )
-AFLOAT = _listed(
+AFLOAT = listed(
     "rowboat, boat, sailboat, ship, speedboat, canoe, ferry, duck, swan, goose, dolphin, whale, surfer, swimmer"
 )
-FURNITURE = _listed(
+FURNITURE = listed(
     "chair, armchair, sofa, table, coffee table, desk, bed, bookcase, cabinet, wardrobe, lamp, television, door, "
     "window, curtain, stool, refrigerator, sink, toilet, bathtub, stove, oven, potted plant, washing machine, "
     "mirror, radiator, shelf, carpet, computer, laptop"
 )
 # Not for rooms: it is too large, or it would be odd.
 NOT_INDOORS = frozenset(
-    _listed(
+    listed(
         "tree, palm tree, hedge, fence, street lamp, shed, tent, fountain, pallet, goal, dog house, fire hydrant, "
         "mailbox, container, swing, escalator, column, cone, snowman"
     )

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from training.free.cutouts import Cutout, trimmed
-from training.free.names import ANIMAL, ARTIFACT, FOOD, PERSON, PLANT, THINGS, Noun, Nouns
+from training.free.names import ANIMAL, ARTIFACT, FOOD, PERSON, PLANT, THINGS, Noun, Nouns, listed
 
 # Folders of drawings of things → what their names may be; the longest that fits counts, () leaves out.
 FOLDERS: dict[str, tuple[int, ...]] = {
@@ -43,96 +43,24 @@ FOLDERS: dict[str, tuple[int, ...]] = {
 FREE = re.compile(r"(web\.resource\.org/cc/PublicDomain|creativecommons\.org/licenses/publicdomain)")
 # Nouns that say how something is drawn, or too little.
 NO_NAMES = frozenset(
-    [
-        "icon",
-        "symbol",
-        "sign",
-        "line",
-        "drawing",
-        "cartoon",
-        "picture",
-        "image",
-        "art",
-        "clip",
-        "clipart",
-        "outline",
-        "silhouette",
-        "shape",
-        "thing",
-        "object",
-        "item",
-        "tool",
-        "animal",
-        "food",
-        "plant",
-        "person",
-        "people",
-        "artist",
-        "creator",
-        "author",
-        "logo",
-        "draw",
-        "colour",
-        "color",
-        "black",
-        "white",
-        "red",
-        "blue",
-        "green",
-        "set",
-        "part",
-        "head",
-        "face",
-        "body",
-        "side",
-        "top",
-        "back",
-        "front",
-        "end",
-        "print",
-        "work",
-        "mammal",
-        "bird",
-        "insect",
-        "fish",
-        "fruit",
-        "vegetable",
-        "flower",
-        "tree",
-        "vehicle",
-        "transport",
-        "building",
-        "clothing",
-        "toy",
-        "furniture",
-        "instrument",
-        "equipment",
-        "device",
-        "container",
-        "home",
-        "way",
-        "mark",
-        "sheet",
-        "plate",
-        "base",
-        "model",
-        "stock",
-        "frame",
-        "design",
-        "pattern",
-        "card",
-        "button",
-        "stamp",
-        "character",
-        "adult",
-        "user",
-        "worker",
-        "player",
-        "member",
-    ]
+    listed(
+        "icon, symbol, sign, line, drawing, cartoon, picture, image, art, clip, outline, silhouette, shape, thing, "
+        "object, item, tool, animal, food, plant, person, people, artist, creator, author, logo, draw, colour, "
+        "color, black, white, red, blue, green, set, part, head, face, body, side, top, back, front, end, print, "
+        "work, mammal, bird, insect, fish, fruit, vegetable, flower, tree, vehicle, transport, building, clothing, "
+        "toy, furniture, instrument, equipment, device, container, home, way, mark, sheet, plate, base, model, "
+        "stock, frame, design, pattern, card, button, stamp, character, adult, user, worker, player, member, hash, "
+        "road, rana, landscape, portrait, donna, menu, harvest, spring, lovely, bust, hardware, transportation, "
+        "sport, arrow, dessert, flat, mobile, paint, pin, virus, hopper, fang, weapon, knot, alcohol, beverage, "
+        "park, library, mom, kid, burner, vacuum, chain, flag, can, feline, mix, stamper, studio, pointer, "
+        "youngster, bach, guy, beethoven, jack, logos, handel, friend, maya, reminder, self, gates, pink, load, "
+        "future, water, block, cleaner, projectile, street, john, letter, sulla, psycho, gallina, sacco, pop, angel, "
+        "workstation, camper, joker, signore, signorina, petal, footwear, stereo, disc, net, roller, nail, engine, "
+        "dish, antilope, cuppa"
+    )
 )
 # Broad words may name a drawing that has no narrower one.
-BROAD_NAMES = frozenset(["bird", "fish", "insect", "fruit", "vegetable", "flower", "tree", "building", "toy", "person"])
+BROAD_NAMES = frozenset(listed("bird, fish, insect, fruit, vegetable, flower, tree, building, toy, person"))
 # How much of what its outline encloses a drawing must fill, and how colourful it must be.
 FILLED, COLOURFUL = 0.75, 12.0
 SIZE = 256

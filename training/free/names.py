@@ -10,6 +10,12 @@ from pathlib import Path
 
 from training.free.plain import PLAIN
 
+
+def listed(text: str) -> tuple[str, ...]:
+    """The words of a text, which commas part."""
+    return tuple(text.split(", "))
+
+
 # The names of WordNet's files of nouns, as lexnames(5) numbers them.
 ANIMAL, ARTIFACT, FOOD, OBJECT, PERSON, PLANT = 5, 6, 13, 17, 18, 20
 THINGS = (ANIMAL, ARTIFACT, FOOD, OBJECT, PERSON, PLANT)
@@ -20,44 +26,11 @@ SENSES = 4
 PERSONS = frozenset(("man", "woman", "boy", "girl", "person", "baby", "child"))
 # Nouns that say where, how or of what kind something is; they name nothing by themselves.
 NO_NAMES = frozenset(
-    [
-        "right",
-        "left",
-        "front",
-        "back",
-        "side",
-        "top",
-        "bottom",
-        "cover",
-        "link",
-        "rail",
-        "station",
-        "pick",
-        "pad",
-        "light",
-        "office",
-        "chart",
-        "construction",
-        "hole",
-        "head",
-        "face",
-        "hand",
-        "worker",
-        "adult",
-        "lifter",
-        "polo",
-        "object",
-        "item",
-        "thing",
-        "part",
-        "piece",
-        "set",
-        "kind",
-        "stand",
-        "device",
-        "unit",
-        "equipment",
-    ]
+    listed(
+        "right, left, front, back, side, top, bottom, cover, link, rail, station, pick, pad, light, office, chart, "
+        "construction, hole, head, face, hand, worker, adult, lifter, polo, object, item, thing, part, piece, set, "
+        "kind, stand, device, unit, equipment"
+    )
 )
 # Broad words for what WordNet counts below them, each with the field of the sense that is meant.
 BROAD: dict[str, int] = {
