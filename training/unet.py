@@ -107,7 +107,8 @@ def train(
         model = with_fine_attention(widened_unet(model, vae.config.latent_channels)).train()
     else:
         model = build_unet(vae.config.latent_channels)
-    _write_others(folder, vae, text_encoder, tokenizer, model, noiser, text)
+    if not (resume and (folder / "model_index.json").exists()):
+        _write_all(folder, vae, text_encoder, tokenizer, model, noiser, text)
     working, embed = hardware.working_copy(model), hardware.working_copy(text_encoder)
     empty = token_ids(tokenizer, [""], CONTEXT_LENGTH).to(home)
 
@@ -168,7 +169,7 @@ def train(
     )
 
 
-def _write_others(
+def _write_all(
     folder: Path,
     vae: AutoencoderKL,
     text_encoder: CLIPTextModel,
