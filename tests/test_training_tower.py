@@ -18,7 +18,7 @@ from ovseg import OpenVocabSegmenter, OvsegConfig
 from training import photo_tags, tower, tower_losses
 from training.data import scene_cache
 from training.tower_lessons import TagDraw, prepare
-from training.tower_model import put_together
+from training.tower_model import HEAD, put_together
 from training.tower_views import Drawn, draw_views, seen, seen_regions
 from training.tower_words import TagSet, Words
 
@@ -166,6 +166,15 @@ def test_training_moves_the_image_tower_alone_and_writes_a_clip(tmp_path, images
     config = OvsegConfig(model=f"local-dir:{tmp_path / 'weights/tower'}", image_size=64, output_stride=16)
     coarse = OpenVocabSegmenter.from_config(config).segment(np.zeros((64, 96, 3), np.uint8), ["cat", "grass"])
     assert coarse.embeddings.shape[1:] == (4, 6)
+
+
+def test_the_head_learns_alone_where_the_trunk_is_to_stay(tmp_path, images, start) -> None:
+    train(images, tmp_path, start, head_only=True)
+    before, after = (
+        load_file(folder / "open_clip_model.safetensors") for folder in (start, tmp_path / "weights/tower")
+    )
+    moved = {name for name in before if not torch.equal(before[name].half(), after[name])}
+    assert moved and all(name.split(".")[2] in HEAD for name in moved - {"logit_scale"})
 
 
 def test_with_its_words_at_hand_a_run_needs_no_text_tower(tmp_path, images, start) -> None:

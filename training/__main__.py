@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument(
         "--maps", default="", help="tower: sources of --images whose label maps teach, too, as NAME,NAME: composites"
     )
+    parser.add_argument("--head-only", action="store_true", help="tower: the trunk stays as it is")
     parser.add_argument("--size", type=int, default=448, help="photo-clip: px of the images' shorter side, at most")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps; a run may be resumed on another one")
     parser.add_argument(
@@ -95,8 +96,8 @@ def main() -> None:
     trainer = importlib.import_module(f"training.{arguments.model.replace('-', '_')}")
     if arguments.images and arguments.model == "clip":
         parser.error("--images is not for clip, which learns from scenes alone: vae, unet or photo-clip expected")
-    if arguments.maps and arguments.model != "tower":
-        parser.error("--maps is for tower: sources whose label maps teach")
+    if (arguments.maps or arguments.head_only) and arguments.model != "tower":
+        parser.error("--maps and --head-only are for tower: sources whose label maps teach, and what learns")
     if (arguments.images or arguments.model in ("photo-clip", "tower")) and not (
         arguments.images and arguments.images.is_dir()
     ):
@@ -145,6 +146,7 @@ def main() -> None:
             start=arguments.start or PHOTO_WEIGHTS,
             resume=arguments.resume,
             maps=tuple(name for name in arguments.maps.split(",") if name),
+            head_only=arguments.head_only,
             scenes=scene_cache(cache, TRAIN_SEEDS.start, arguments.scenes) if arguments.scenes else None,
             hardware=hardware,
         )

@@ -45,23 +45,27 @@ def train(
     hardware: Hardware = CPU,
     batch: tuple[int, int] = (TAGGED, MAPPED),
     side: int = SIDE,
+    head_only: bool = False,
 ) -> None:
     """Train on the folder `images` (see training.photos) from the open_clip local-dir `start`; writes weights/tower.
 
     `maps`: sources whose label maps teach (see tower_lessons.prepare); `scenes`: of the toy world, to learn from as
-    well; `batch`: views a step, of tagged images and of images with label maps; `side`: px of a view. The tower's
-    average is written at every validation, so that a run may end at any time.
+    well; `batch`: views a step, of tagged images and of images with label maps; `side`: px of a view;
+    `head_only`: the trunk stays as it is, where images are few or drawn and would spoil it. The tower's average is
+    written at every validation, so that a run may end at any time.
     """
     words, tagged, mapped = prepare(images, maps, run, start, scenes)
     words = moved(words, hardware.device)
     tower = load_tower(start).to(memory_format=torch.channels_last).to(hardware.device)
     eyes = Eyes(start, side, hardware)
     lessons: list[TagLesson | MapLesson] = []
+    teacher = Teacher(tower, start, words.names)
+    if head_only:
+        tower.freeze_trunk()
     if tagged and batch[0]:
-        teacher = Teacher(tower, start, words.names)
         lessons.append(TagLesson(moved(tagged, hardware.device), words, eyes, teacher, batch[0]))
     if mapped and batch[1]:
-        lessons.append(MapLesson(moved(mapped, hardware.device), words, eyes, batch[1]))
+        lessons.append(MapLesson(moved(mapped, hardware.device), words, eyes, teacher, batch[1]))
     if not lessons:
         raise ValueError(f"{images} teaches nothing: expected tags in captions.csv, label maps or scenes")
 

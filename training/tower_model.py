@@ -18,6 +18,7 @@ from ovseg.fetch import CONFIG_FILE, WEIGHTS_FILE
 from training.photo_clip import CLASSIFIER_FILE
 
 STRIDE = 16  # px per location of the feature map
+HEAD = ("conv_head", "bn2", "classifier")  # of an EfficientNet
 _VISUAL, _SCALE = "visual.", "logit_scale"
 
 
@@ -27,6 +28,15 @@ class Tower(nn.Module):
     def __init__(self, visual: TimmModel, logit_scale: Tensor) -> None:
         super().__init__()
         self.visual, self.logit_scale = visual, nn.Parameter(logit_scale)
+
+    def freeze_trunk(self) -> None:
+        """Let the head alone learn. ValueError if there is no head as that of EfficientNet."""
+        trunk = self.visual.trunk
+        if missing := [name for name in HEAD if not hasattr(trunk, name)]:
+            raise ValueError(f"the image tower has no {missing[0]}, expected one of timm's EfficientNets")
+        trunk.requires_grad_(False)
+        for name in HEAD:
+            getattr(trunk, name).requires_grad_(True)
 
     def train(self, mode: bool = True) -> Tower:
         """Norms keep the statistics of the pretrained tower: drawings and photographs would mix theirs."""

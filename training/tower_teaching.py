@@ -90,18 +90,24 @@ class MapLesson:
     mapped: Mapped
     words: Words
     eyes: Eyes
+    teacher: Teacher
     batch: int
 
     def learn(self, tower: Tower, rng: np.random.Generator, step: int) -> dict[str, Tensor]:
-        """The loss of a step."""
+        """The losses of a step."""
         device = self.eyes.hardware.device
         learners = np.flatnonzero(np.arange(len(self.mapped)) % KEPT_ASIDE)
         draw = moved(self.mapped.draw(rng.choice(learners, self.batch), rng), device)
         view = draw_views(draw, rng, device)
-        places = self.eyes.places(tower, self.eyes.pixels(self.mapped.pixels, view))
+        pixels = self.eyes.pixels(self.mapped.pixels, view)
+        places = self.eyes.places(tower, pixels)
         regions = seen_regions(self.mapped.regions[view.index], view, 2 * self.eyes.side // STRIDE)
         among = taking_part(draw.labels, self.mapped.closed[draw.closed], self.words.similar)
-        return {"maps": map_loss(tower.scale, places, regions, draw.labels, among, self.words.embeddings)}
+        # What the teacher sees in drawn scenes is not worth learning.
+        untaught = (draw.closed > 0).float()[:, None].expand(places.shape[:2])
+        taught = teacher_loss(tower.scale, places, self.eyes.places(self.teacher, pixels), self.words.names, untaught)
+        maps = map_loss(tower.scale, places, regions, draw.labels, among, self.words.embeddings)
+        return {"maps": maps, "maps_teacher": taught}
 
     def check(self, tower: Tower) -> dict[str, float]:
         """Share of places whose label, among those of all label maps, is that of their region."""
