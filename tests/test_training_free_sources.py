@@ -21,7 +21,7 @@ from training.free.render import read_mtl, read_obj, sample_points, view
 # offset, field, lemmas, hypernyms: a WordNet of a dozen nouns.
 WORDS = [
     (1, 3, ["entity"], []),
-    (2, 5, ["animal"], [1]),
+    (2, 3, ["animal"], [1]),
     (3, 5, ["dog"], [2]),
     (4, 5, ["bulldog"], [3]),
     (5, 6, ["vehicle"], [1]),
@@ -30,7 +30,7 @@ WORDS = [
     (8, 6, ["deck_chair"], [7]),
     (9, 6, ["mouse"], [1]),
     (10, 5, ["mouse"], [2]),
-    (11, 18, ["person"], [1]),
+    (11, 3, ["person"], [1]),
     (12, 18, ["toaster"], [11]),
     (13, 6, ["toaster"], [1]),
     (14, 13, ["pie"], [1]),

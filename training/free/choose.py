@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from training.free import scenes
 from training.free.cutouts import Cutout
 from training.free.names import listed
@@ -94,7 +96,9 @@ def draw_things(rng: Rng, kind: Kind, by_label: dict[str, list[Cutout]]) -> list
     things = []
     for _ in range(rng.integers(1, kind.most + 1)):
         group = kind.things[rng.integers(len(kind.things))]
-        found = by_label[group[rng.integers(len(group))]]
+        # What has many models is common.
+        weights = np.sqrt([len(by_label[label]) for label in group])
+        found = by_label[group[rng.choice(len(group), p=weights / weights.sum())]]
         # Where models of true size are known, drawings are rare beside them.
         true = [cutout for cutout in found if cutout.height_cm]
         if true and (kind.name in ("street", "room", "place") or rng.random() < 0.6):

@@ -17,7 +17,7 @@ def listed(text: str) -> tuple[str, ...]:
 
 
 # The names of WordNet's files of nouns, as lexnames(5) numbers them.
-ANIMAL, ARTIFACT, FOOD, OBJECT, PERSON, PLANT = 5, 6, 13, 17, 18, 20
+TOPS, ANIMAL, ARTIFACT, FOOD, OBJECT, PERSON, PLANT = 3, 5, 6, 13, 17, 18, 20
 THINGS = (ANIMAL, ARTIFACT, FOOD, OBJECT, PERSON, PLANT)
 # A noun counts as one of a kind if one of its so many commonest senses is.
 SENSES = 4
@@ -35,8 +35,8 @@ NO_NAMES = frozenset(
 # Broad words for what WordNet counts below them, each with the field of the sense that is meant.
 BROAD: dict[str, int] = {
     **dict.fromkeys(("bird", "fish", "insect", "dog", "cat", "animal"), ANIMAL),
-    **dict.fromkeys(("flower", "tree", "plant"), PLANT),
-    **dict.fromkeys(("fruit", "vegetable", "food"), FOOD),
+    **dict.fromkeys(("flower", "tree", "plant", "fruit"), PLANT),
+    **dict.fromkeys(("vegetable", "food"), FOOD),
     "person": PERSON,
     **dict.fromkeys(("car", "boat", "airplane", "vehicle", "building", "chair", "furniture"), ARTIFACT),
     **dict.fromkeys(("musical instrument", "tool", "clothing"), ARTIFACT),
@@ -67,7 +67,7 @@ class Nouns:
             offset = int(words[0])
             self.field[offset] = int(words[1])
             self.above[offset] = [int(after) for mark, after in pairwise(words) if mark in ("@", "@i")]
-        senses = {word: self._senses(word, (field,)) for word, field in BROAD.items()}
+        senses = {word: self._senses(word, (TOPS, field)) for word, field in BROAD.items()}
         self.broad = {found[0]: word for word, found in senses.items() if found}
 
     def noun(self, text: str, fields: Collection[int] = THINGS) -> Noun | None:
@@ -77,7 +77,7 @@ class Nouns:
             for phrase in _singulars(" ".join(words[first:])):
                 word = PLAIN.get(phrase, phrase)
                 offset = self._sense(word, fields)
-                if offset is None and word in PLAIN.values() and word != phrase:
+                if offset is None and word in PLAIN.values():
                     offset = self._sense(word.split()[-1], fields)
                 if offset is not None and word not in NO_NAMES:
                     chain = self._chain(offset)

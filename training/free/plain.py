@@ -158,6 +158,7 @@ PLAIN: dict[str, str] = {
     "wood logs": "log",
     "hashtray": "ashtray",
     "coffee machine": "coffee maker",
+    "toy train": "toy",
     "dryer machine": "dryer",
     "jean": "jeans",
     "cop": "policeman",
