@@ -78,10 +78,13 @@ def _reductions(trunk: Any, side: int) -> list[tuple[nn.Module, int, int]]:
 
     leaves = [module for module in trunk.modules() if not any(module.children())]
     handles = [module.register_forward_hook(note) for module in leaves]
+    learning = trunk.training
+    trunk.eval()  # else norms would learn from the image that it is probed with
     try:
         some = next(trunk.parameters())
         trunk.forward_features(torch.zeros(1, 3, side, side, device=some.device, dtype=some.dtype))
     finally:
+        trunk.train(learning)
         for handle in handles:
             handle.remove()
     return found

@@ -77,6 +77,14 @@ def test_a_convolutional_tower_segments_with_its_stride_for_a_patch(vision: dict
     np.testing.assert_allclose(np.linalg.norm(coarse.embeddings, axis=0), 1, atol=1e-5)
 
 
+def test_making_a_map_finer_changes_no_weights() -> None:
+    visual = conv_clip(LITE).visual.train()
+    before = {name: tensor.clone() for name, tensor in visual.state_dict().items()}
+    make_finer(visual, 16)
+    assert visual.trunk.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in visual.state_dict().items())
+
+
 RESNET = {"timm_model_name": "resnet18", "timm_pool": "avg", "timm_proj": None, "image_size": 64}
 
 POOLED = {"timm_model_name": "test_resnet", "timm_pool": "avg", "timm_proj": None, "image_size": 64}
