@@ -40,7 +40,7 @@ test-web: .venv-web/installed
 
 # Fleets on a Ray cluster of this machine, and against a server that speaks S3, in a virtual environment of its own.
 test-ray: .venv-ray/installed
-	$(RAY_BIN)/pytest -m ray tests/ray
+	$(RAY_BIN)/pytest -m ray tests/cluster
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

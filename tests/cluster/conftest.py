@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 
-ray = pytest.importorskip("ray")
-pytest.importorskip("s3fs")
 HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
     """URL of a bucket, for this process and for those that it begins."""
-    import s3fs
+    s3fs = pytest.importorskip("s3fs")
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -35,6 +33,7 @@ def s3() -> Iterator[str]:
 @pytest.fixture(scope="session", autouse=True)
 def cluster(s3: str) -> Iterator[None]:
     """Two processors; workers find the packages of this tree, and the tests."""
+    ray = pytest.importorskip("ray")
     paths = [HERE.parent.parent, HERE.parent, HERE, os.environ.get("PYTHONPATH", "")]
     variables = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "HF_", "EMERSEG_"))}
     ray.init(
