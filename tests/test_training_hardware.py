@@ -8,7 +8,7 @@ from torch import nn
 
 from training import hardware
 from training.hardware import CPU, Hardware, bfloat16_is_fast_on_cpu, choose_hardware
-from training.loop import Schedule, fit
+from training.loop import Schedule, fit, generators
 
 
 @pytest.fixture
@@ -62,21 +62,38 @@ def test_autocast_computes_in_the_dtype_and_leaves_the_weights_float32(dtype):
     assert layer.weight.dtype == torch.float32 and layer(torch.ones(1, 2)).dtype == torch.float32
 
 
+def test_data_live_where_batches_are_drawn_by_the_processor():
+    assert CPU.home(torch.ones(3)) == torch.device("cpu") and not CPU.is_gpu
+    assert Hardware(torch.device("mps"), torch.float32).home() == torch.device("cpu")
+
+
+def test_data_live_on_a_gpu_that_has_room(monkeypatch):
+    gpu = Hardware(torch.device("cuda"), torch.bfloat16)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 9000))
+    assert gpu.home(torch.ones(100)) == gpu.device
+    assert gpu.home(torch.ones(100), torch.ones(100)) == torch.device("cpu")
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_run_goes_on_on_another_device(tmp_path):
     def line(minutes: float, where: Hardware, *, resume: bool) -> torch.Tensor:
         torch.manual_seed(0)
         model = nn.Linear(1, 1)
+        working = where.working_copy(model)
+        home = where.home(torch.ones(1))
+        assert home.type == where.device.type
 
         def compute_losses(step):
-            x = torch.randn(32, 1, generator=torch.Generator().manual_seed(step)).to(where.device)
-            return {"mse": (model(x) - 3 * x).square().mean()}
+            _, rng = generators(1, step, home)
+            x = torch.randn(32, 1, generator=rng, device=home)
+            return {"mse": (working(x.to(where.dtype)).float() - 3 * x).square().mean()}
 
         schedule = Schedule(minutes, learning_rate=0.05, warmup_steps=1, validate_every=0.0)
-        return fit(model, compute_losses, lambda m: {}, schedule, tmp_path, resume=resume, hardware=where).weight
+        options = {"resume": resume, "hardware": where, "working": working}
+        return fit(model, compute_losses, lambda m: {}, schedule, tmp_path, **options).weight
 
-    gpu = Hardware(torch.device("cuda"), torch.float32)
+    gpu = Hardware(torch.device("cuda"), torch.bfloat16)
     for minutes, where in ((0.001, CPU), (0.01, gpu), (0.02, CPU)):
         weight = line(minutes, where, resume=where != CPU or minutes > 0.01)
         assert weight.device.type == "cpu" and weight.isfinite().all()

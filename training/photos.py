@@ -37,7 +37,7 @@ SCENE_SIDES = 56, SIZE
 # Squares of a photograph at most, and the share of its shorter side that a square must have to keep its text.
 SQUARES, TEXT_SHARE = 8, 0.7
 # Px of the larger squares, and how many there are at most for each scene.
-LARGE, LARGE_SHARE = 384, 0.3
+LARGE, LARGE_SHARE = 384, 0.4
 # Of a source with label maps every tenth image is for measuring.
 HOLD_OUT = 10
 # Of the images to train on every fiftieth is for validation instead.
@@ -119,8 +119,8 @@ class Squares:
 def squares(cache: Path, folder: Path, limit: int, side: int = SIZE) -> Squares:
     """At most `limit` squares of photographs of `folder`, by lot, resized to `side` px, kept in the folder `cache`.
 
-    Of a photograph there are its middle and, from random places, a square more than its shorter side holds sides, each
-    of a random size and mirrored half of the time. One that shows less than TEXT_SHARE of the shorter side has no text.
+    Of a photograph there are its middle and, from random places, two squares more than its shorter side holds sides,
+    each of a random size and mirrored half of the time. One with less than TEXT_SHARE of the shorter side has no text.
     `cache` is used again for the same images and numbers alone; ValueError if it holds others.
     """
     photos = read_photos(folder)
@@ -158,7 +158,7 @@ def large_squares(cache: Path, folder: Path, scenes: int) -> Squares:
 
 def _square_count(photo: Photo, side: int) -> int:
     with Image.open(photo.path) as image:
-        return min(2 + min(image.size) // side, SQUARES)
+        return min(3 + min(image.size) // side, SQUARES)
 
 
 def _cut(photo: Photo, rows: np.ndarray, seed: int) -> list[str]:
@@ -168,7 +168,7 @@ def _cut(photo: Photo, rows: np.ndarray, seed: int) -> list[str]:
     with Image.open(photo.path) as file:
         image = file.convert("RGB")
     shorter = min(image.size)
-    smallest = min(shorter, side // ENLARGED)
+    smallest = min(TEXT_SHARE * shorter, side / ENLARGED)
     for index in range(len(rows)):
         size = round(smallest * (shorter / smallest) ** rng.random()) if index else shorter
         x, y = (rng.integers(length - size + 1) if index else (length - size) // 2 for length in image.size)
