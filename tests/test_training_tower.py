@@ -168,6 +168,18 @@ def test_training_moves_the_image_tower_alone_and_writes_a_clip(tmp_path, images
     assert coarse.embeddings.shape[1:] == (4, 6)
 
 
+def test_regions_of_composites_go_by_broader_words_too_which_do_not_compete(tmp_path, images, start) -> None:
+    (images / "broader.csv").write_text("label,broader\ncat,animal;mammal\n")
+    try:
+        words, _, mapped = prepare(images, ("composites",), tmp_path / "run", start, None)
+    finally:
+        (images / "broader.csv").unlink()
+    named = [[words.labels[i] for i in way[row][:2]] for row in (0, 1) for way in mapped.labels]
+    assert named == [["cat", "grass"], ["animal", "grass"], ["cat", "grass"], ["mammal", "grass"]]
+    assert all(words.similar[words.index["cat"], words.index[other]] for other in ("cat", "animal", "mammal"))
+    assert mapped.labels[0, 0, mapped.regions[0, 0, -1].long()] == -1
+
+
 def test_the_head_learns_alone_where_the_trunk_is_to_stay(tmp_path, images, start) -> None:
     train(images, tmp_path, start, head_only=True)
     before, after = (

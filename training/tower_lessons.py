@@ -5,6 +5,7 @@ Images are kept as squares, whatever they were, as uint8 tensors on the device t
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 from collections.abc import Sequence
@@ -28,8 +29,10 @@ from training.tower_views import Drawn
 from training.tower_words import Words, words_of
 
 SQUARE = 256  # px
-# How often a tag goes by one of its synonyms, only broad tags are looked for, and regions of scenes go by full names.
-SYNONYM, BROAD_ALONE, FULL_NAMES = 0.4, 0.25, 0.3
+BROADER = "broader.csv"  # of a folder of images: labels and what covers them, such as girl,person
+# How often a tag goes by one of its synonyms, only broad tags are looked for, and regions go by other
+# names: those of scenes by their full ones, those of composites by broader ones.
+SYNONYM, BROAD_ALONE, OTHER_NAMES = 0.4, 0.25, 0.3
 # Images that are exhaustively tagged are drawn so many times as often.
 EXHAUSTIVE = 3.0
 # Height of a view, as a share of the image's, at least: of tagged images, exhaustively tagged ones, and label maps.
@@ -110,7 +113,7 @@ class Mapped:
 
     pixels: Tensor  # (M, S, S, 3) uint8
     regions: Tensor  # (M, S, S) uint8
-    labels: Tensor  # (2, M, R + 1) int64 of each region, by its usual and by its full name; -1: none, as the last
+    labels: Tensor  # (2, M, R + 1) int64 of each region, by its usual and by its other name; -1: none
     closed: Tensor  # (K, V) bool: labels that their sources tell apart, whatever they mean
     rows: Tensor  # (2, M) int64 of `closed`
     aspects: NDArray[np.float64]  # (M,)
@@ -119,8 +122,8 @@ class Mapped:
         return len(self.pixels)
 
     def draw(self, index: NDArray[np.int64], rng: np.random.Generator | None) -> MapDraw:
-        """Those of `index`, by the usual names of their regions or, at times, by the full ones."""
-        full = rng.random(len(index)) < FULL_NAMES if rng else np.zeros(len(index), bool)
+        """Those of `index`, by the usual names of their regions or, at times, by the others."""
+        full = rng.random(len(index)) < OTHER_NAMES if rng else np.zeros(len(index), bool)
         way, at = torch.from_numpy(full.astype(np.int64)), torch.from_numpy(index)
         smallest = np.full(len(index), SMALLEST_MAPPED)
         labels, rows = self.labels.cpu()[way, at], self.rows.cpu()[way, at]
@@ -148,15 +151,27 @@ def prepare(
         raise ValueError(f"no images of {', '.join(sorted(missing))} in {images}: expected sources with label maps")
     tagged = [photo for photo in photos if photo.tags and Path(photo.source).name not in maps]
     known = [tuple((images / "labels" / name / "names.txt").read_text("utf-8").splitlines()) for name in maps]
-    others = sorted({*(TOY_NAMES if scenes else ()), *(label for labels in known for label in labels)})
-    words, sets = words_of(run, tagged, others, start)
+    broader = _read_broader(images / BROADER)
+    labels = {label for of in known for label in of}
+    others = sorted(
+        {*(TOY_NAMES if scenes else ()), *labels, *(word for of in labels & broader.keys() for word in broader[of])}
+    )
+    words, sets = words_of(run, tagged, others, broader, start)
     lessons = None
     if made or scenes:
-        lessons = _mapped(images, made, dict(zip(maps, known, strict=True)), scenes, words, run)
+        lessons = _mapped(images, made, dict(zip(maps, known, strict=True)), broader, scenes, words, run)
     if not tagged:
         return words, None, lessons
     pixels, aspects = _squares([photo.path for photo in tagged], run / "tagged.npy")
     return words, Tagged(pixels, np.array(sets), aspects), lessons
+
+
+def _read_broader(table: Path) -> dict[str, tuple[str, ...]]:
+    """label → words that cover it, of a table label,broader, separated by `;`; nothing where there is none."""
+    if not table.is_file():
+        return {}
+    with table.open(newline="", encoding="utf-8") as file:
+        return {row["label"]: tuple(row["broader"].split(";")) for row in csv.DictReader(file)}
 
 
 def _one_of(others: Sequence[int], label: int, rng: np.random.Generator) -> int:
@@ -195,6 +210,7 @@ def _mapped(
     images: Path,
     photos: Sequence[Photo],
     known: dict[str, tuple[str, ...]],
+    broader: dict[str, tuple[str, ...]],
     scenes: SceneCache | None,
     words: Words,
     run: Path,
@@ -210,7 +226,7 @@ def _mapped(
     if photos:
         pixels, aspects = _squares([photo.path for photo in photos], run / "mapped.npy")
         regions = np.full((len(photos), SQUARE, SQUARE), REGIONS, np.uint8)
-        labels = np.full((len(photos), REGIONS + 1), -1)
+        labels = np.full((2, len(photos), REGIONS + 1), -1)
         for row, (photo, plane) in enumerate(zip(photos, regions, strict=True)):
             source = Path(photo.source).name
             with Image.open(images / "labels" / source / f"{photo.path.stem}.png") as image:
@@ -220,23 +236,25 @@ def _mapped(
             plane[:] = cv2.resize(
                 inverse.reshape(image.size[::-1]).astype(np.uint8), side, interpolation=cv2.INTER_NEAREST
             )
-            labels[row, : len(found)] = [index[names[i]] if i < len(names) else -1 for i in found]
+            own = [names[i] if i < len(names) else "" for i in found]
+            covering = [broader[name][row % len(broader[name])] if name in broader else name for name in own]
+            for way, of in enumerate((own, covering)):
+                labels[way, row, : len(found)] = [index.get(name, -1) for name in of]
         rows = np.zeros((2, len(photos)), np.int64)
         parts.append(
             {
                 "pixels": pixels.numpy(),
                 "regions": regions,
-                "labels": np.stack([labels] * 2),
+                "labels": labels,
                 "rows": rows,
                 "aspects": aspects,
             }
         )
     if scenes:
-        both = [[[index[name] for name in of] for of in way] for way in (scenes.kinds, scenes.names)]
         labels = np.full((2, len(scenes), REGIONS + 1), -1)
-        for way, of_scenes in enumerate(both):
-            for row, of in enumerate(of_scenes):
-                labels[way, row, : len(of)] = of
+        for way, of_scenes in enumerate((scenes.kinds, scenes.names)):
+            for row, of_scene in enumerate(of_scenes):
+                labels[way, row, : len(of_scene)] = [index[name] for name in of_scene]
         rows = np.repeat([[1], [2]], len(scenes), axis=1)
         parts.append(
             {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,7 +47,7 @@ class Words:
     sets: tuple[TagSet, ...]
     embeddings: Tensor  # (V, C) float32 unit vectors
     names: Tensor  # (1000, C) of the teacher's classes
-    similar: Tensor  # (V, V) bool: too near in meaning to be told apart
+    similar: Tensor  # (V, V) bool: too near in meaning to be told apart, synonyms and broader words among them
     negatives: Tensor  # (S, V) bool: what images of a set do not show
 
     @cached_property
@@ -76,8 +76,10 @@ class Words:
         return np.array([*(label in UNSURE for label in self.labels), False])
 
 
-def words_of(folder: Path, photos: Sequence[Photo], others: Sequence[str], start: Path) -> tuple[Words, list[int]]:
-    """The words of `photos` and `others`, and the set of tags of each photo.
+def words_of(
+    folder: Path, photos: Sequence[Photo], others: Sequence[str], broader: Mapping[str, Sequence[str]], start: Path
+) -> tuple[Words, list[int]]:
+    """The words of `photos` and `others`, and the set of tags of each photo; `broader` words cover others.
 
     Made with the text tower of the open_clip local-dir `start` if `folder` does not hold them; ValueError if it holds
     those of other images.
@@ -99,6 +101,11 @@ def words_of(folder: Path, photos: Sequence[Photo], others: Sequence[str], start
     embeddings, names = tensors["embeddings"].float(), tensors["names"].float()
     negatives = np.unpackbits(tensors["negatives"].numpy(), axis=1, count=len(labels)).astype(bool)
     similar = embeddings @ embeddings.T > SIMILAR
+    index = {label: i for i, label in enumerate(labels)}
+    covered = [(one, other) for known in (broader, SYNONYMS) for one, others in known.items() for other in others]
+    for one, other in covered:
+        if one in index and other in index:
+            similar[index[one], index[other]] = similar[index[other], index[one]] = True
     words = Words(labels, tag_sets, embeddings, names, similar, torch.from_numpy(negatives))
     return words, [order[photo.source, photo.tags] for photo in photos]
 
