@@ -16,6 +16,12 @@ def append_csv(path: Path, row: dict[str, float]) -> None:
         writer.writerow(row)
 
 
+def last_row(folder: Path) -> dict[str, float]:
+    """The last row of folder/log.csv."""
+    with (folder / "log.csv").open(newline="") as file:
+        return {name: float(value) for name, value in list(csv.DictReader(file))[-1].items()}
+
+
 def plot_log(folder: Path) -> None:
     """Draw folder/log.csv as folder/log.png, a panel per column over the minutes; does nothing without matplotlib."""
     try:

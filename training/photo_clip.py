@@ -82,10 +82,7 @@ def train(
     `size`: px of the photographs' shorter side, at most; `scenes`: of the toy world, to learn from as well. ValueError
     if the image tower of `start` is no EfficientNet of timm.
     """
-    backbone = load_backbone(OvsegConfig(model=f"local-dir:{start}"), device=str(hardware.device), dtype="float32")
-    for name in ("conv_head", "bn2", "classifier"):
-        if not hasattr(getattr(backbone.model.visual, "trunk", None), name):
-            raise ValueError(f"the image tower of {start} has no {name}, expected one of timm's EfficientNets")
+    backbone = load_start(start, hardware)
     photos = read_photos(images)
     if scenes is not None:
         photos += scene_photos(run / "scenes", scenes)
@@ -95,6 +92,15 @@ def train(
     cache = feature_cache(run / f"features-{size}", photos, size, backbone.patch_hw[0], encode)
     learn(photos, cache, backbone, schedule, run, resume=resume, hardware=hardware)
     save(backbone.model, start, weights / "photo")
+
+
+def load_start(start: Path, hardware: Hardware = CPU) -> Backbone:
+    """The model of an open_clip local-dir; ValueError unless its image tower is one of timm's EfficientNets."""
+    backbone = load_backbone(OvsegConfig(model=f"local-dir:{start}"), device=str(hardware.device), dtype="float32")
+    for name in ("conv_head", "bn2", "classifier"):
+        if not hasattr(getattr(backbone.model.visual, "trunk", None), name):
+            raise ValueError(f"the image tower of {start} has no {name}, expected one of timm's EfficientNets")
+    return backbone
 
 
 def learn(

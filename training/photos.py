@@ -56,11 +56,9 @@ class Photo:
     names: tuple[str, ...] = ()  # full names of the same regions, such as "red striped boat"; of scenes alone
 
 
-def read_photos(folder: Path) -> list[Photo]:
-    """The images of `folder`/captions.csv to train on, by path.
+def read_table(folder: Path) -> list[Photo]:
+    """All images that `folder`/captions.csv names, in its order.
 
-    Where a source images/NAME has label maps labels/NAME, every tenth of them in the order of names, the first
-    included, is left out with its image: those are for `emerseg eval --dataset pictures --root labels/NAME:0::10`.
     ValueError on a file that lacks the columns or lists no images, FileNotFoundError if it is not there.
     """
     table = folder / "captions.csv"
@@ -72,15 +70,30 @@ def read_photos(folder: Path) -> list[Photo]:
         raise ValueError(f"{table} has the columns {', '.join(rows[0]) if rows else '-'}, expected path, tags, caption")
     photos = []
     for row in rows:
-        tags = tuple(dict.fromkeys(tag.strip() for tag in row["tags"].split(";") if tag.strip()))
-        photos.append(Photo(folder / row["path"], str(Path(row["path"]).parent), tags, row["caption"].strip()))
-    held = {
-        folder / source / label_map.stem
-        for source in sorted({photo.source for photo in photos})
-        for label_map in sorted((folder / source.replace("images", "labels", 1)).glob("*.png"))[::HOLD_OUT]
-        if source.startswith("images")
-    }
+        # A line may be shorter than the head of the table.
+        path, tags, caption = (row[name] or "" for name in ("path", "tags", "caption"))
+        named = tuple(dict.fromkeys(tag.strip() for tag in tags.split(";") if tag.strip()))
+        photos.append(Photo(folder / path, str(Path(path).parent), named, caption.strip()))
+    return photos
+
+
+def read_photos(folder: Path) -> list[Photo]:
+    """The images of `folder`/captions.csv to train on, by path; errors as of `read_table`.
+
+    Where a source images/NAME has label maps labels/NAME, every tenth of them in the order of names, the first
+    included, is left out with its image: those are for `emerseg eval --dataset pictures --root labels/NAME:0::10`.
+    """
+    photos = read_table(folder)
+    held = {path for source in sorted({photo.source for photo in photos}) for path in held_out(folder, source)}
     return sorted((photo for photo in photos if photo.path.with_suffix("") not in held), key=lambda photo: photo.path)
+
+
+def held_out(folder: Path, source: str) -> list[Path]:
+    """Every tenth image of a source with label maps, in the order of their names, without suffixes: for measuring."""
+    if not source.startswith("images"):
+        return []
+    label_maps = sorted((folder / source.replace("images", "labels", 1)).glob("*.png"))
+    return [folder / source / label_map.stem for label_map in label_maps[::HOLD_OUT]]
 
 
 def scene_photos(folder: Path, scenes: SceneCache) -> list[Photo]:

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from fusion.cli import options
+from fusion.cli.adapt import adapt
 from fusion.cli.batch import batch
 from fusion.cli.console import printable, safe_streams
 from fusion.cli.convert import convert
@@ -85,6 +86,7 @@ app.command()(validate)
 app.command()(convert)
 app.command()(merge)
 app.command("eval")(evaluate)
+app.command()(adapt)
 app.command()(batch)
 app.command()(serve)
 app.command()(web)
