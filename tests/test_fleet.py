@@ -315,6 +315,18 @@ def test_finished_shards_are_left_alone_and_others_done(photos, tiny_preset, tmp
     assert batch(images, output, tiny_preset, *options, "--seed", 1, "--overwrite") == 0
 
 
+def test_other_sizes_and_fewer_pngs_leave_nothing_of_before(photos, tiny_preset, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert batch(photos, output, tiny_preset, "--shard-size", 2, "--png", "semantic") == 1
+    assert batch(photos, output, tiny_preset, "--shard-size", 4) == 1
+    assert batch(photos, tmp_path / "new", tiny_preset, "--shard-size", 4) == 1
+    assert contents(output) == contents(tmp_path / "new")
+    tar_of(output / "00000.tar", {"a.png": (photos / "a.png").read_bytes()})
+    capsys.readouterr()
+    assert batch(output / "*.tar", output, tiny_preset, "--overwrite") == 2
+    assert "00000.tar lies in the output" in capsys.readouterr().err
+
+
 def test_parts_are_the_whole(photos, tiny_preset, tmp_path):
     assert batch(photos, tmp_path / "whole", tiny_preset, "--shard-size", 2) == 1
     assert batch(photos, tmp_path / "parts", tiny_preset, "--shard-size", 2, "--shard", "1/3") == 1

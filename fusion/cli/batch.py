@@ -160,7 +160,8 @@ def _run_to_end(fleet: Fleet, *, quiet: bool) -> int:
     total = len(fleet.finished) + len(fleet.wanted)
     shards: Counter[str] = Counter()
     images: Counter[str] = Counter()
-    with interruptible("finishing the image in hand; its shard will be begun anew") as interrupted:
+    until = "finishing the image in hand" if fleet.cluster is None else "stopping with the next shard that is done"
+    with interruptible(f"{until}; unfinished shards will be begun anew") as interrupted:
         try:
             with closing(fleet.start(interrupted.is_set)) as outcomes:
                 for number, one in enumerate(outcomes, start=1):

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from fusion.fleet.choices import Png
 from fusion.fleet.cluster import Cluster, run_file_there, run_there
-from fusion.fleet.files import FLEET, FleetFile, ShardEntry, ShardStats, stats_of
+from fusion.fleet.files import FLEET, FleetFile, ShardEntry, ShardStats, stats_of, table_of, tar_of
 from fusion.fleet.plan import Shard, plan_shards
+from fusion.fleet.sources import Files
 from fusion.fleet.store import Store, leftovers
 from fusion.fleet.worker import ShardOutcome, ShardWorker, Stopped, Work, outcome_of
 from fusion.formats.parquet import check_parquet
@@ -68,8 +69,8 @@ def open_fleet(
     `part` (i, n) takes every n-th shard from the i-th on, i from 0: n processes with one i each do all. With a
     `cluster` Ray's actors work, else this process does. A shard is finished if its figures are there, of the same
     configuration and of images that the inputs list as they did; with `retry_failed` one that has images that failed
-    is not. ValueError if `spec` has no labels, on inputs and outputs that cannot be reached, and if `output` holds
-    results of another configuration, unless `overwrite`.
+    is not. ValueError if `spec` has no labels, on inputs and outputs that cannot be reached, if a tar or a table of the
+    inputs lies in `output`, and if that holds results of another configuration, unless `overwrite`.
     """
     index, count = part
     if not 0 <= index < count:
@@ -82,22 +83,25 @@ def open_fleet(
     kinds = tuple(Png.of(kind, "png") for kind in png)
     store = Store(output)
     root, shards = plan_shards(inputs, shard_size)
+    _check_apart(store, shards)
     run = spec.run_file([], 0.0) if cluster is None else run_file_there(cluster, spec)
     _begin(store, run, root, kinds, shards, overwrite=overwrite)
     mine = shards[index::count]
     sizes = store.sizes()
     store.remove(leftovers(sizes, (shard.name for shard in mine)))
     done = {} if overwrite else finished(store, sizes, (shard.name for shard in mine))
-    skipped = {
-        shard.name: outcome_of(stats, "skipped")
-        for shard in mine
-        if (stats := done.get(shard.name)) is not None
-        and (stats.config_hash, stats.digest, stats.png) == (run.config_hash, shard.digest, list(map(str, kinds)))
-        and not (retry_failed and stats.failed)
-    }
-    work = Work(spec, run.config_hash, output, kinds, read_ahead)
-    wanted = [shard for shard in mine if shard.name not in skipped]
-    return Fleet(work, [skipped[shard.name] for shard in mine if shard.name in skipped], wanted, cluster)
+
+    def is_finished(shard: Shard) -> bool:
+        stats = done.get(shard.name)
+        if stats is None or (retry_failed and stats.failed):
+            return False
+        return (stats.config_hash, stats.digest, stats.png) == (run.config_hash, shard.digest, list(map(str, kinds)))
+
+    skipped = [outcome_of(done[shard.name], "skipped") for shard in mine if is_finished(shard)]
+    wanted = [shard for shard in mine if not is_finished(shard)]
+    if not kinds:  # tars of an earlier call that asked for them
+        store.remove(tar for shard in wanted if (tar := tar_of(shard.name)) in sizes)
+    return Fleet(Work(spec, run.config_hash, output, kinds, read_ahead), skipped, wanted, cluster)
 
 
 def finished(store: Store, sizes: dict[str, int], shards: Iterable[str]) -> dict[str, ShardStats]:
@@ -127,7 +131,7 @@ def read_fleet(store: Store) -> FleetFile | None:
 def _begin(
     store: Store, run: RunFile, root: str, png: Sequence[Png], shards: Sequence[Shard], *, overwrite: bool
 ) -> None:
-    """Write fleet.json, unless it is there as it shall be."""
+    """Write fleet.json, unless it is there as it shall be; files of shards that an earlier one names alone go."""
     earlier = read_fleet(store)
     if earlier is not None and earlier.run.config_hash != run.config_hash and not overwrite:
         raise ValueError(
@@ -136,5 +140,16 @@ def _begin(
         )
     entries = [ShardEntry(name=shard.name, source=shard.about, digest=shard.digest) for shard in shards]
     fleet = FleetFile(run=run, root=root, png=[str(kind) for kind in png], shards=entries)
-    if fleet != earlier:
-        store.put_bytes(FLEET, fleet.to_lines())
+    if fleet == earlier:
+        return
+    store.put_bytes(FLEET, fleet.to_lines())
+    if earlier is not None:
+        gone = {entry.name for entry in earlier.shards} - {entry.name for entry in entries}
+        store.remove(name for shard in sorted(gone) for name in (stats_of(shard), table_of(shard), tar_of(shard)))
+
+
+def _check_apart(store: Store, shards: Sequence[Shard]) -> None:
+    """ValueError if a tar or a table that is read lies where those are written: one may be called as the other."""
+    for shard in shards:
+        if not isinstance(shard.source, Files) and store.holds(shard.source.place):
+            raise ValueError(f"{shard.source.place} lies in the output {store.place}: choose another --output")

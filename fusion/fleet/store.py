@@ -64,6 +64,11 @@ class Store:
     def _here(self) -> tuple[AbstractFileSystem, str]:
         return located(self.place)
 
+    def holds(self, place: str) -> bool:
+        """Whether a file lies directly in it."""
+        (files, root), (others, path) = self._here, located(place)
+        return files == others and path.rpartition("/")[0] == root.rstrip("/")
+
     def sizes(self) -> dict[str, int]:
         """The files in it → their bytes; none if it is not there."""
         files, root = self._here
