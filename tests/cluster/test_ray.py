@@ -22,7 +22,7 @@ from fusion.fleet.cluster import Cluster, _Actor
 from fusion.fleet.run import open_fleet
 from fusion.runs.spec import RunSpec
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 TWO = ("--concurrency", "2")
 
 
