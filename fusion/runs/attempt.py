@@ -17,6 +17,7 @@ from fusion.runs.job import Compute, Encoded, Job, Outcome
 from fusion.runs.journal import Journal, Numbering
 from fusion.runs.outputs import output_sizes, png_bytes, remove_outputs, write_outputs
 from ground.files import is_full
+from ground.georeference import georeference, geotiff
 from ground.images import read_image
 from ground.video import NEEDS_EVERY, FrameReader, is_video, split_frame
 
@@ -48,7 +49,9 @@ def read(file: ImageFile, bits: int | None, frames: FrameReader) -> tuple[Attemp
 
 def kinds_of(file: ImageFile, job: Job) -> tuple[str, ...]:
     """The kinds of files that an image has when it is done."""
-    return job.kinds if split_frame(file.path)[1] is None else ("video-frames", *job.kinds)
+    if split_frame(file.path)[1] is not None:
+        return ("video-frames", *job.kinds)
+    return (*job.kinds, "geotiff") if "semantic" in job.kinds and georeference(file.path) is not None else job.kinds
 
 
 def compute(file: ImageFile, reading: Future[tuple[Attempt, NDArray[np.uint8]]], how: Compute) -> Attempt:
@@ -77,7 +80,9 @@ def write(attempt: Attempt, job: Job, journal: Journal, numbering: Numbering) ->
         journal.take_over(job.config_hash)
         try:
             frame = {} if attempt.frame is None else {"video-frames": png_bytes(attempt.frame)}
-            write_outputs(journal.output, attempt.file.name, {**frame, **encoded.files})
+            where = georeference(attempt.file.path) if "semantic" in encoded.files else None
+            lying = {} if where is None else {"geotiff": geotiff(encoded.files["semantic"], where)}
+            write_outputs(journal.output, attempt.file.name, {**frame, **lying, **encoded.files})
             if job.detach is not None:
                 job.detach(attempt.file.name, source)
         except OSError as error:

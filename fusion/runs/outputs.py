@@ -25,6 +25,7 @@ SUFFIXES = {
     "masks": ".npz",
     "annotations": ".json",
     "video-frames": ".png",  # of videos
+    "geotiff": ".tif",  # of GeoTIFFs: the semantic map where the image lies on earth
     # Of exports, see `fusion.runs.extras`
     "yolo/labels": ".txt",
     "labelstudio": ".json",
@@ -78,7 +79,7 @@ def remove_outputs(output: Path, name: str, extras: Iterable[str] = ()) -> None:
 
     Its masks stay: they are checked before they are used again.
     """
-    for kind in ("semantic", "panoptic", "overlays", "annotations", *extras):
+    for kind in ("semantic", "panoptic", "overlays", "geotiff", "annotations", *extras):
         output_file(output, kind, name).unlink(missing_ok=True)
 
 

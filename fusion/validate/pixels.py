@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -54,6 +55,7 @@ def image_faults(
     if ids is not None:
         yield from _panoptic_pixel_faults(image, ids, owners)
     yield from _semantic_faults(output, image, ids, categories)
+    yield from _geotiff_faults(output, image)
     if owners is not None:
         yield from region_faults(image, owners, categories)
         if masks is not None and fusion is not None:
@@ -129,6 +131,23 @@ def _semantic_faults(
             category_of[annotation["id"]] = annotation["category_id"]
     expected = f"the categories of {_relative('panoptic', image.name)}"
     yield from _pixel_faults(path, np.asarray(opened), category_of[ids], expected)
+
+
+def _geotiff_faults(output: Path, image: ImageFacts) -> Iterator[Fault]:
+    """Whether the semantic map of a GeoTIFF, if there is one, is that of the PNG."""
+    path, semantic = _relative("geotiff", image.name), _relative("semantic", image.name)
+    if not (output / path).exists():
+        return
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(read_own(output / path)), formats=["TIFF"]) as found:
+            warnings.simplefilter("ignore")
+            with Image.open(output / semantic, formats=["PNG"]) as expected:
+                same = found.size == expected.size and np.array_equal(np.asarray(found), np.asarray(expected))
+    except Exception as error:  # as for PNGs
+        yield Fault(path, f"cannot be decoded: {error!r}")
+        return
+    if not same:
+        yield Fault(path, f"is not {semantic}")
 
 
 def _pixel_faults(path: str, found: NDArray[Any], expected: NDArray[Any], what: str) -> Iterator[Fault]:
