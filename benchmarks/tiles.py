@@ -76,6 +76,7 @@ def row_of(side: int, folder: Path, arguments: argparse.Namespace, model: EmerDi
     seconds = time.perf_counter() - start
     if code:
         raise SystemExit(f"emerseg ended with {code}")
+    print(f"{side} px: {seconds:.0f} s, {peak:.0f} MB", file=sys.stderr, flush=True)
     valid = "not asked" if arguments.no_validate else str(emerseg(["validate", str(output), *limit])[0] == 0)
     masks = Masks.load(output / "masks" / f"{image.stem}.npz", size_hw=(side, side), affinity=False)
     alone, tiled = bounds(masks.label_map, side, arguments, model)

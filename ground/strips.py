@@ -26,6 +26,11 @@ def gathered(values: NDArray[Any], ids: NDArray[Any]) -> NDArray[Any]:
     return found
 
 
+def narrowed(ids: NDArray[Any], highest: int) -> NDArray[Any]:
+    """`ids`, 0 … highest, in as few bytes as they need."""
+    return ids.astype(np.min_scalar_type(highest))
+
+
 def renumber(ids: NDArray[np.int32], numbers: NDArray[np.int32]) -> NDArray[np.int32]:
     """`numbers[ids]` in the place of `ids` (H, W), which are lost."""
     for rows in strips(ids.shape):

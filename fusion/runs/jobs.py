@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from emerdiff import Masks
 from fusion.formats import coco
@@ -34,6 +35,7 @@ from fusion.step.choices import MaskSource, SegmentationStyle
 from fusion.step.components import connected_parts
 from fusion.step.pipeline import fuse
 from ground.files import own_size
+from ground.strips import narrowed
 from ovseg.labels import Label
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class Listed:
     image: NDArray[np.uint8]  # (H, W, 3)
     pixels: str  # of the image, see `pixel_hash`
     masks: Mapping[str, bytes]  # the file of its masks, if that is to be written
-    label_map: NDArray[np.int32]  # (H, W): 0 = other, else a category id
+    label_map: NDArray[Any]  # (H, W): 0 = other, else a category id
     regions: list[Region]
     id_map: NDArray[np.int32]  # (H, W): 0 = other, i = regions[i - 1]
     absent: tuple[Label, ...]  # labels that did not compete
@@ -103,6 +105,7 @@ def segmenting(segmenter: Segmenter, output: Path | None, spec: RunSpec) -> Comp
             masks, config = connected_parts(masks, config.min_area), replace(config, split=False)
         result = fuse(masks, coarse, config)
         del masks, coarse
+        result = replace(result, label_map=narrowed(result.label_map, len(labels)))
         regions, id_map = coco.regions(result)
         return Listed(image, pixels, masks_file, result.label_map, regions, id_map, result.absent)
 
@@ -118,12 +121,18 @@ def segment_job(output: Path, spec: RunSpec) -> Job:
     def encode(computed: Segmented | Listed, first_id_of: Callable[[int], int]) -> Encoded:
         found = computed.listed() if isinstance(computed, Segmented) else computed
         polygons_of = POLYGONS.get(spec.segmentation)
-        drawn = draw_overlay(found.image, found.label_map, names, colors)
         height, width = found.label_map.shape
+        drawn = draw_overlay(found.image, found.label_map, names, colors)
+        overlay_pixels = pixel_hash(drawn)
+        overlay = Image.fromarray(drawn)
+        # Of a large image each copy counts.
+        del drawn
+        files = {"overlays": png_bytes(overlay)}
+        del overlay
         record = ImageRecord(
             size_hw=[height, width],
             pixels=found.pixels,
-            overlay_pixels=pixel_hash(drawn),
+            overlay_pixels=overlay_pixels,
             regions=found.regions,
             polygons=None if polygons_of is None else region_polygons(found.regions, found.id_map, polygons_of),
             absent=[label.name for label in found.absent],
@@ -134,7 +143,7 @@ def segment_job(output: Path, spec: RunSpec) -> Job:
             **(found.masks if kept else {}),
             "semantic": semantic_png(found.label_map, colors),
             "panoptic": panoptic_png(found.id_map, first_id),
-            "overlays": png_bytes(drawn),
+            **files,
             "annotations": record.to_bytes() + b"\n",
             **encode_kinds(record, spec.labels, kinds_of(spec.exports)),
         }

@@ -99,10 +99,10 @@ def masks_metadata(pixels: str, config_hash: str) -> Mapping[str, str]:
     return {"config_hash": config_hash, "pixels": pixels}
 
 
-def png_bytes(image: NDArray[np.uint8]) -> bytes:
-    """(H, W, 3) uint8 RGB as PNG."""
+def png_bytes(image: NDArray[np.uint8] | Image.Image) -> bytes:
+    """(H, W, 3) uint8 RGB, or the same as a PIL image, as PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, format="PNG")
     return buffer.getvalue()
 
 

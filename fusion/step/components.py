@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ def connected_parts(masks: Masks, min_area: int = 0) -> Masks:
     return replace(masks, label_map=parts, low_res=nowhere, features=masks.features[owners], difference=None)
 
 
-def absorb_small(label_map: NDArray[np.int32], min_area: int) -> NDArray[np.int32]:
+def absorb_small(label_map: NDArray[Any], min_area: int) -> NDArray[Any]:
     """`label_map` (H, W) without components of fewer than `min_area` px; every pixel keeps exactly one label.
 
     The smallest component goes first (of equal ones the first in reading order): it takes the label with

@@ -16,7 +16,7 @@ from fusion.step.embedding import mask_similarities
 from fusion.step.overlap import mean_scores, rank_labels, vote_margins
 from fusion.step.segmentation import Segment, Segmentation
 from ground.label_maps import contingency
-from ground.strips import gathered
+from ground.strips import gathered, narrowed
 
 if TYPE_CHECKING:
     from emerdiff import Masks
@@ -77,7 +77,8 @@ def fuse(masks: Masks, coarse: AnyCoarse, config: FusionConfig = DEFAULT_CONFIG)
     piece_to_id = np.zeros(len(pieces.masks), np.int32)
     for piece, segment in segments.items():
         piece_to_id[piece] = ids[segment.label] if segment.label is not None else 0
-    label_map = absorb_small(gathered(piece_to_id, pieces.piece_map), config.min_area)
+    given = gathered(narrowed(piece_to_id, len(labels)), pieces.piece_map)
+    label_map = absorb_small(given, config.min_area).astype(np.int32, copy=False)
     return Segmentation(
         label_map=label_map,
         labels=labels,
