@@ -17,7 +17,7 @@ from fusion.formats.palette import label_colors
 from fusion.formats.partition import Partition, Segment
 from fusion.formats.schema import DIGITS, Annotation, Category, Evidence, ImageEntry, Region, Result
 from ground.label_maps import connected_components, shared_pixels
-from ground.strips import PIXELS, renumber, strips
+from ground.strips import renumber, strips
 from ground.versions import own_version
 from ovseg.labels import Label
 
@@ -138,13 +138,12 @@ def encode_region(region_map: NDArray[np.int32], region: int, box: tuple[slice, 
 def _changes(region_map: NDArray[np.int32], region: int, box: tuple[slice, slice]) -> Iterator[NDArray[np.int64]]:
     """Where runs of the region's pixels start and end, by turns, in the column-major image: a few columns at a time."""
     rows, columns = box
-    step = max(1, PIXELS // (rows.stop - rows.start))
-    for left in range(columns.start, columns.stop, step):
-        part = region_map[rows, left : min(left + step, columns.stop)] == region
+    for some in strips((columns.stop - columns.start, rows.stop - rows.start)):
+        part = region_map[rows, columns][:, some] == region
         # Column by column, w x (h + 2), with an empty pixel at both ends of each column.
         inside = np.pad(part, ((1, 1), (0, 0))).T.astype(np.int8)
         column, row = np.nonzero(np.diff(inside, axis=1))
-        yield (left + column) * region_map.shape[0] + rows.start + row
+        yield (columns.start + some.start + column) * region_map.shape[0] + rows.start + row
 
 
 def _score_sums(region_map: NDArray[np.int32], score_map: NDArray[np.float32], count: int) -> NDArray[np.float64]:
