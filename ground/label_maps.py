@@ -61,6 +61,14 @@ def _meetings(labels: NDArray[Any], ids: NDArray[np.int32]) -> NDArray[np.int32]
     return np.concatenate(pairs)
 
 
+def pixel_counts(ids: NDArray[Any], count: int = 0) -> NDArray[np.int64]:
+    """How many pixels of a map (H, W) carry each id from 0: (N,), with N = `count` or more."""
+    counts = np.zeros(max(count, int(ids.max()) + 1), np.int64)
+    for rows in strips(ids.shape):
+        counts += np.bincount(ids[rows].ravel(), minlength=len(counts))
+    return counts
+
+
 def contingency(rows: NDArray[Any], columns: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.int64]:
     """How many pixels carry id r in map `rows` and id c in map `columns`: (R, C) int64, with `shape` = (R, C).
 

@@ -32,6 +32,7 @@ from fusion.step.config import FusionConfig
 from fusion.validate import Fault, validate
 from fusion.validate.evidence import evidence_faults, region_faults
 from fusion.validate.images import ImageFacts
+from fusion.validate.regions import decode_rle
 from ovseg import Label
 
 INSTANCES, RESULTS, PANOPTIC, RUN = JSON = ("instances.json", "results.json", "panoptic.json", "run.json")
@@ -844,3 +845,19 @@ def test_what_is_no_output_folder_is_wrong_use(tmp_path, capsys, name, expected)
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith(f"emerseg: error: {expected}") and shown.err.count("\n") == 1
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_rle_is_decoded_as_pycocotools_does(height, width, seed):
+    rng = np.random.default_rng(seed)
+    mask = (rng.random((height, width)) < rng.random()).astype(np.uint8)
+    code = rle_codec.encode(np.asfortranarray(mask))
+    found = decode_rle({"size": [height, width], "counts": code["counts"].decode()}, (height, width))
+    again = np.zeros_like(mask)
+    again[found.window][found.inside] = 1
+    np.testing.assert_array_equal(again, mask)
+    assert found.area == mask.sum()
+    long = np.zeros((height * 400, width * 50), np.uint8)
+    long[rng.integers(height) * 300 :, rng.integers(width) :] = 1
+    counts = rle_codec.encode(np.asfortranarray(long))["counts"].decode()
+    assert decode_rle({"size": list(long.shape), "counts": counts}, long.shape).area == long.sum()

@@ -12,7 +12,7 @@ from fusion.formats.partition import Partition, Segment
 from fusion.formats.render import draw_overlay
 from fusion.step.components import absorb_small, border_lengths
 from ground import strips
-from ground.label_maps import connected_components, contingency, shared_pixels
+from ground.label_maps import connected_components, contingency, pixel_counts, shared_pixels
 from ovseg import Label
 
 
@@ -62,6 +62,7 @@ def test_pixels_are_counted_once(pixels, seed):
     pairs, shared = shared_pixels(first, second)
     assert pairs.tolist() == np.argwhere(expected).tolist()
     np.testing.assert_array_equal(shared, expected[expected > 0])
+    np.testing.assert_array_equal(pixel_counts(first, 6), np.bincount(first.ravel(), minlength=6))
     np.testing.assert_array_equal(contingency(first.ravel(), second.ravel(), (4, 7)), expected)
 
 

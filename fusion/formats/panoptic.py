@@ -53,8 +53,11 @@ def panoptic_png(id_map: NDArray[np.int32], first_id: int = 1) -> bytes:
 def read_ids(path: Path) -> NDArray[np.int32]:
     """(H, W) int32 ids of a panoptic PNG."""
     with Image.open(path) as image:
-        colors = np.asarray(image.convert("RGB"), np.int32)
-    return colors[..., 0] + 256 * colors[..., 1] + 65536 * colors[..., 2]
+        colors = np.asarray(image.convert("RGB"))
+    ids = np.empty(colors.shape[:2], np.int32)
+    for rows in strips(ids.shape):
+        ids[rows] = colors[rows].astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+    return ids
 
 
 def panoptic_entry(image_id: int, file_name: str, annotations: Iterable[Annotation]) -> PanopticEntry:

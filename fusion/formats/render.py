@@ -13,6 +13,7 @@ from fusion.formats.fonts import draw_text, text_length
 from fusion.formats.palette import RGB, label_colors
 from fusion.formats.partition import Partition
 from ground.images import as_rgb
+from ground.label_maps import pixel_counts
 from ground.strips import strips
 
 OPACITY = 0.45  # of the colours over the image
@@ -40,10 +41,7 @@ def draw_overlay(
     legend, which lists the labels that are present, the largest first. ValueError if the sizes differ.
     """
     painted = draw_regions(image, label_map, colors)
-    areas = np.zeros(len(names) + 1, np.int64)
-    for rows in strips(label_map.shape):
-        areas += np.bincount(label_map[rows].ravel(), minlength=len(areas))
-    areas = areas[1:]
+    areas = pixel_counts(label_map, len(names) + 1)[1:]
     present = [int(index) for index in np.argsort(-areas, kind="stable") if areas[index]]
     entries = [(names[index], colors[index]) for index in present]
     return draw_legend(painted, entries, busy=_borders(label_map, 1))

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.step.choices import MaskSource
-from ground.strips import gathered, strips
+from ground.label_maps import pixel_counts
+from ground.strips import gathered
 from ovseg.choices import Refinement, Scope
 
 if TYPE_CHECKING:
@@ -74,10 +75,7 @@ def coarse_masks(coarse: CoarseMap | CoarseMosaic) -> Masks:
     """The regions of the coarse map as masks, one per label that has a pixel; features: the labels' text embeddings."""
     from emerdiff import Masks
 
-    areas = np.zeros(len(coarse.labels), np.int64)
-    for rows in strips(coarse.label_map.shape):
-        areas += np.bincount(coarse.label_map[rows].ravel(), minlength=len(areas))
-    present = np.flatnonzero(areas)
+    present = np.flatnonzero(pixel_counts(coarse.label_map))
     ids = np.zeros(len(coarse.labels), np.int32)
     ids[present] = np.arange(len(present))
     return Masks(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ground.label_maps import connected_components
+from ground.label_maps import connected_components, pixel_counts
 from ground.strips import renumber, strips
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def absorb_small(label_map: NDArray[Any], min_area: int) -> NDArray[Any]:
     the whole map. 0 absorbs and is absorbed as any label.
     """
     components, component_labels = connected_components(label_map)
-    areas = _areas(components, len(component_labels))
+    areas: list[int] = pixel_counts(components).tolist()
     if min(areas) >= min_area:
         return label_map
     labels = component_labels.tolist()
@@ -85,14 +85,6 @@ def border_lengths(components: NDArray[np.int32]) -> list[dict[int, int]]:
         a, b = divmod(code, count)
         borders[a][b] = borders[b][a] = length
     return borders
-
-
-def _areas(components: NDArray[np.int32], count: int) -> list[int]:
-    areas = np.zeros(count, np.int64)
-    for rows in strips(components.shape):
-        areas += np.bincount(components[rows].ravel(), minlength=count)
-    found: list[int] = areas.tolist()
-    return found
 
 
 def _move_borders(borders: list[dict[int, int]], part: int, root: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from emerdiff import Masks
 from fusion.formats.schema import INSTANCES
@@ -15,7 +16,8 @@ from fusion.step.components import connected_parts
 from fusion.step.config import FusionConfig
 from fusion.validate.faults import Fault, Json
 from fusion.validate.images import ImageFacts
-from ground.label_maps import connected_components
+from ground.label_maps import connected_components, shared_pixels
+from ground.strips import gathered
 
 
 def region_faults(image: ImageFacts, owners: NDArray[np.int32], categories: Sequence[Json]) -> Iterator[Fault]:
@@ -25,8 +27,8 @@ def region_faults(image: ImageFacts, owners: NDArray[np.int32], categories: Sequ
     """
     names = {category["id"]: category["name"] for category in categories if category["isthing"]}
     labels = np.array([0, *(annotation["category_id"] for annotation in image.annotations)], np.int32)
-    components, _ = connected_components(labels[owners])
-    pairs = _pairs(owners, components)
+    components, _ = connected_components(gathered(labels, owners))
+    pairs, _ = shared_pixels(owners, components)
     pieces = np.bincount(pairs[:, 0], minlength=len(labels))
     for annotation, count in zip(image.annotations, pieces[1:].tolist(), strict=True):
         if count > 1 and annotation["category_id"] in names:
@@ -45,8 +47,9 @@ def evidence_faults(
     """Whether the masks that the annotations name are those that they were made of; `owners` as above."""
     voters = connected_parts(masks, fusion.min_area) if fusion.split else masks
     inside: dict[int, set[int]] = {}
-    for owner, mask in _pairs(owners, voters.label_map).tolist():
+    for owner, mask in shared_pixels(owners, voters.label_map)[0].tolist():
         inside.setdefault(owner, set()).add(mask)
+    boxes = find_objects(owners)
     told: dict[tuple[int, int], tuple[int, Any]] = {}
     for index, annotation in enumerate(image.annotations, start=1):
         where, evidence = f"annotation {annotation['id']}", annotation["evidence"]
@@ -54,7 +57,8 @@ def evidence_faults(
         if strangers := sorted(named - present):
             yield Fault(INSTANCES, f"{where}: mask_ids name {strangers[0]}, which has no px in it")
         for mask in sorted(present - named):
-            crumb = _largest_piece((owners == index) & (voters.label_map == mask))
+            box = boxes[index - 1]
+            crumb = _largest_piece((owners[box] == index) & (voters.label_map[box] == mask))
             # What is larger was not absorbed from another label, but is of this one.
             if crumb >= max(fusion.min_area, 1):
                 yield Fault(INSTANCES, f"{where}: mask_ids lack {mask}, which has {crumb} connected px in it")
@@ -68,15 +72,6 @@ def evidence_faults(
             if values != expected:
                 what = f"share, margin and runner_up are {values}, expected {expected}"
                 yield Fault(INSTANCES, f"{where}: {what} as annotation {other} has, which is of the same mask")
-
-
-def _pairs(first: NDArray[np.int32], second: NDArray[np.int32]) -> NDArray[np.int64]:
-    """(N, 2) the pairs of values that two maps (H, W) of ids have at a pixel, each once, in order."""
-    width = int(second.max()) + 1
-    paired = first.astype(np.int64).ravel() * width + second.ravel()
-    # Counting is quicker than sorting, unless there is much more to count than there are px.
-    many = int(paired.max()) > 4 * paired.size
-    return np.stack(np.divmod(np.unique(paired) if many else np.flatnonzero(np.bincount(paired)), width), axis=1)
 
 
 def _largest_piece(inside: NDArray[np.bool_]) -> int:

@@ -33,6 +33,7 @@ from fusion.validate.faults import Check, Fault, Json, difference, is_there
 from fusion.validate.images import ImageFacts
 from fusion.validate.regions import decode_polygons
 from ground.files import read_own
+from ground.label_maps import pixel_counts
 
 _POLYGONS = {Export.POLYGON: POLYGON, Export.POLYGON_CENTERS: POLYGON_CENTERS}
 
@@ -70,6 +71,7 @@ def extra_image_faults(
     """What an image has of exports, against its px: `owners` (H, W) is i where annotations[i - 1] is, else 0."""
     if Export.YOLO in extras.exports:
         yield from _label_faults(output, image, owners)
+    areas = pixel_counts(owners, len(image.annotations) + 1)
     for export, shapes in extras.shapes.items():
         path = output_file(Path(), str(export), image.name).as_posix()
         found = [shapes.get(annotation["id"]) for annotation in image.annotations]
@@ -77,7 +79,7 @@ def extra_image_faults(
             yield from difference(path, f"polygons, against {_POLYGONS[export]}", kept, found)
         for number, shape in enumerate(found, start=1):
             where = f"annotation {image.annotations[number - 1]['id']}"
-            yield from _polygon_faults(_POLYGONS[export], where, shape, owners == number)
+            yield from _polygon_faults(_POLYGONS[export], where, shape, owners, number, int(areas[number]))
     if extras.tasks is not None:
         path = output_file(Path(), "labelstudio", image.name).as_posix()
         task = extras.tasks.get(image.name, {})
@@ -142,16 +144,19 @@ def _read_polygons(output: Path, name: str, instances: Json) -> Check[Mapping[in
     return shapes
 
 
-def _polygon_faults(name: str, where: str, shape: Any, mask: NDArray[np.bool_]) -> Iterator[Fault]:
+def _polygon_faults(
+    name: str, where: str, shape: Any, owners: NDArray[np.int32], number: int, area: int
+) -> Iterator[Fault]:
+    """Whether polygons are the px of a `number` in `owners` (H, W), of which there are `area`."""
     try:
         if not isinstance(shape, list):
             raise ValueError(f"segmentation is {reprlib.repr(shape)}, expected polygons")
-        height, width = mask.shape
+        height, width = owners.shape
         region = decode_polygons(shape, (height, width), centers=name == POLYGON_CENTERS)
     except ValueError as error:
         yield Fault(name, f"{where}: {error}")
         return
-    if ((region.mask > 0) != mask).any():
+    if region.area != area or ((owners[region.window] == number) != region.inside).any():
         yield Fault(name, f"{where}: its polygons are not its mask")
 
 

@@ -24,6 +24,8 @@ from fusion.validate.faults import Check, Fault, Json, difference, is_there
 from fusion.validate.images import ImageFacts
 from fusion.validate.regions import paint
 from ground.files import read_own
+from ground.label_maps import pixel_counts
+from ground.strips import gathered
 from ground.video import split_frame
 
 
@@ -89,11 +91,12 @@ def _panoptic_pixel_faults(
     """Whether `ids` are those of the annotations that own the px, and of segments_info, as often as that says."""
     path = _relative("panoptic", image.name)
     if owners is not None:
-        expected = np.array([0, *(annotation["id"] for annotation in image.annotations)], np.int32)[owners]
+        numbers = np.array([0, *(annotation["id"] for annotation in image.annotations)], np.int32)
+        expected = gathered(numbers, owners)
         yield from _pixel_faults(path, ids, expected, "the masks of the annotations")
     if image.segments is None:
         return
-    areas = np.bincount(ids.ravel())
+    areas = pixel_counts(ids)
     listed = {0, *(segment["id"] for segment in image.segments)}
     for extra in sorted(set(np.flatnonzero(areas).tolist()) - listed):
         yield Fault(path, f"has {areas[extra]} px of id {extra}, expected ids of its segments_info alone")
@@ -130,7 +133,7 @@ def _semantic_faults(
         if annotation["id"] < len(category_of):
             category_of[annotation["id"]] = annotation["category_id"]
     expected = f"the categories of {_relative('panoptic', image.name)}"
-    yield from _pixel_faults(path, np.asarray(opened), category_of[ids], expected)
+    yield from _pixel_faults(path, np.asarray(opened), gathered(category_of, ids), expected)
 
 
 def _geotiff_faults(output: Path, image: ImageFacts) -> Iterator[Fault]:
