@@ -4,14 +4,18 @@
 
 Each mosaic is a square of scenes, enlarged to `--scene` px each; those at its right and lower sides are cut off. It is
 segmented by a process of its own, whose peak of resident memory is that of the system's accounting, and checked by
-`emerseg validate` in another. The bound is the mean over scenes of the mIoU of masks that take the region that has most
-of their pixels, where a mask is one in the whole mosaic. "Alone" are the same scenes, each segmented as an image of its
-own without tiles. Run it from the root of the repository.
+`emerseg validate` in another. A folder that has these figures keeps them: a second call goes on with the bounds.
+
+Bounds are means over scenes. By region: the mIoU of masks that take the region that has most of their pixels, as in
+`emerseg eval`; regions of different scenes differ, and a mask is one in the whole mosaic. By class: the same with
+classes, so that a mask over the sky of two scenes is right in both. "Alone" are the same scenes, each segmented as an
+image of its own without tiles. Run it from the root of the repository.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -29,6 +33,7 @@ from PIL import Image
 
 from emerseg import EmerDiff, Masks
 from fusion.evaluation.metrics import class_counts, majority_regions, mean_iou
+from ground.files import write_json
 from ground.label_maps import shared_pixels
 from toyworld import KINDS, scene
 
@@ -41,6 +46,7 @@ class Placed:
 
     image: NDArray[np.uint8]  # (h, w, 3)
     regions: NDArray[np.int32]  # (h, w), ids from 0
+    classes: NDArray[np.int32]  # (h, w), indices of KINDS
     window: Window  # of the mosaic, px
 
 
@@ -57,31 +63,40 @@ def main() -> None:
     parser.add_argument("--no-validate", action="store_true")
     arguments = parser.parse_args()
     model = EmerDiff.from_preset(arguments.preset, speed=arguments.speed)
-    print("| side, px | seconds | peak, MB | masks | annotations valid | bound, alone | bound, tiles | difference |")
-    print("|---|---|---|---|---|---|---|---|")
+    columns = ["side, px", "seconds", "peak, MB", "masks", "valid"]
+    columns += [
+        f"bound by {what}: {where}" for what in ("region", "class") for where in ("alone", "tiles", "difference")
+    ]
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for side in map(int, arguments.sides.split(",")):
         with nullcontext(arguments.folder) if arguments.folder else tempfile.TemporaryDirectory() as folder:
             print(row_of(side, Path(folder), arguments, model), flush=True)
 
 
 def row_of(side: int, folder: Path, arguments: argparse.Namespace, model: EmerDiff) -> str:
-    image, output = folder / f"mosaic-{side}.png", folder / f"out-{side}"
-    draw(image, side, arguments)
+    image, output, kept = folder / f"mosaic-{side}.png", folder / f"out-{side}", folder / f"costs-{side}.json"
+    limit = ["--max-megapixels", str(side * side / 1e6 + 1)]
+    if not kept.exists():
+        draw(image, side, arguments)
+        write_json(kept, segmented(image, output, limit, arguments))
+    costs = json.loads(kept.read_text())
+    valid = "not asked" if arguments.no_validate else str(emerseg(["validate", str(output), *limit])[0] == 0)
+    masks = Masks.load(output / "masks" / f"{image.stem}.npz", size_hw=(side, side), affinity=False)
+    cells = [str(side), f"{costs['seconds']:.0f}", f"{costs['peak_mb']:.0f}", str(masks.num_masks), valid]
+    for alone, tiled in bounds(masks.label_map, side, arguments, model):
+        cells += [f"{alone:.3f}", f"{tiled:.3f}", f"{tiled - alone:+.3f}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def segmented(image: Path, output: Path, limit: list[str], arguments: argparse.Namespace) -> dict[str, float]:
+    """Segments the mosaic, and says what that took."""
     start = time.perf_counter()
     command = ["segment", str(image), "--labels", ", ".join(KINDS), "--output", str(output), "-q"]
     command += ["--preset", arguments.preset, "--speed", arguments.speed, "--threads", "1"]
-    limit = ["--max-megapixels", str(side * side / 1e6 + 1)]
-    tiles = ["--tile", str(arguments.tile), "--overlap", str(arguments.overlap)]
-    code, peak = emerseg([*command, *tiles, *limit])
-    seconds = time.perf_counter() - start
+    code, peak = emerseg([*command, "--tile", str(arguments.tile), "--overlap", str(arguments.overlap), *limit])
     if code:
         raise SystemExit(f"emerseg ended with {code}")
-    print(f"{side} px: {seconds:.0f} s, {peak:.0f} MB", file=sys.stderr, flush=True)
-    valid = "not asked" if arguments.no_validate else str(emerseg(["validate", str(output), *limit])[0] == 0)
-    masks = Masks.load(output / "masks" / f"{image.stem}.npz", size_hw=(side, side), affinity=False)
-    alone, tiled = bounds(masks.label_map, side, arguments, model)
-    cells = [side, f"{seconds:.0f}", f"{peak:.0f}", masks.num_masks, valid]
-    return "| " + " | ".join(map(str, [*cells, f"{alone:.3f}", f"{tiled:.3f}", f"{tiled - alone:+.3f}"])) + " |"
+    return {"seconds": time.perf_counter() - start, "peak_mb": peak}
 
 
 def emerseg(arguments: list[str]) -> tuple[int, float]:
@@ -103,12 +118,12 @@ def scenes(side: int, arguments: argparse.Namespace) -> Iterator[Placed]:
         inside = slice(0, window[0].stop - top), slice(0, window[1].stop - left)
         image = Image.fromarray(drawn.image).resize((size, size), Image.Resampling.BICUBIC)
         regions = Image.fromarray(drawn.label_map.astype(np.int32)).resize((size, size), Image.Resampling.NEAREST)
-        yield Placed(np.ascontiguousarray(np.asarray(image)[inside]), np.asarray(regions)[inside], window)
+        shown = np.asarray(regions)[inside]
+        classes = np.array([KINDS.index(kind) for kind in drawn.kinds], np.int32)[shown]
+        yield Placed(np.ascontiguousarray(np.asarray(image)[inside]), shown, classes, window)
 
 
 def draw(path: Path, side: int, arguments: argparse.Namespace) -> None:
-    if path.exists():
-        return
     canvas = np.zeros((side, side, 3), np.uint8)
     for placed in scenes(side, arguments):
         canvas[placed.window] = placed.image
@@ -118,20 +133,28 @@ def draw(path: Path, side: int, arguments: argparse.Namespace) -> None:
 
 def bounds(
     label_map: NDArray[np.int32], side: int, arguments: argparse.Namespace, model: EmerDiff
-) -> tuple[float, float]:
-    """Mean bounds of the scenes: each alone, and by the masks of the mosaic, whose `label_map` this is."""
-    regions = np.zeros((side, side), np.int32)
-    firsts, alone = [0], []
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """(alone, by the masks of the mosaic, whose `label_map` this is): by region, and by class."""
+    regions, classes = np.zeros((side, side), np.int32), np.zeros((side, side), np.int32)
+    firsts, alone, windows = [0], [], []
     for placed in scenes(side, arguments):
         # Ids that are not in what is left of a scene count nowhere.
         regions[placed.window] = placed.regions + firsts[-1]
+        classes[placed.window] = placed.classes
         firsts.append(firsts[-1] + int(placed.regions.max()) + 1)
-        masks = model.segment(placed.image)
-        best = majority_regions(masks.label_map, placed.regions)
-        alone.append(float(mean_iou(class_counts(placed.regions, best, int(placed.regions.max()) + 1))))
+        windows.append(placed.window)
+        masks = model.segment(placed.image).label_map
+        alone.append([bound(truth, majority_regions(masks, truth)) for truth in (placed.regions, placed.classes)])
     counts = mosaic_counts(label_map, regions, firsts[-1])
-    tiled = [float(mean_iou(counts[first:end])) for first, end in pairwise(firsts)]
-    return float(np.mean(alone)), float(np.mean(tiled))
+    by_region = np.mean([mean_iou(counts[first:end]) for first, end in pairwise(firsts)])
+    best = majority_regions(label_map, classes)
+    by_class = np.mean([bound(classes[window], best[window]) for window in windows])
+    means = np.mean(alone, axis=0)
+    return (float(means[0]), float(by_region)), (float(means[1]), float(by_class))
+
+
+def bound(truth: NDArray[np.int32], best: NDArray[np.int32]) -> float:
+    return float(mean_iou(class_counts(truth, best, int(max(truth.max(), best.max())) + 1)))
 
 
 def mosaic_counts(label_map: NDArray[np.int32], regions: NDArray[np.int32], count: int) -> NDArray[np.int64]:

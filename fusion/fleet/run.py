@@ -77,6 +77,8 @@ def open_fleet(
         raise ValueError(f"shard is {index}/{count}, expected i/n with i from 0 to n - 1")
     if not spec.labels:
         raise ValueError("there are no labels, expected at least one")
+    if spec.tile is not None:
+        raise ValueError(f"tile is {spec.tile}, expected none: `emerseg segment` cuts large images into tiles")
     if read_ahead < 1:
         raise ValueError(f"batch_size is {read_ahead!r}, expected a whole number from 1")
     check_parquet()
