@@ -438,6 +438,20 @@ def test_without_ray_one_line_says_what_installs_it(photos, tiny_preset, tmp_pat
     assert capsys.readouterr().err == "emerseg: error: a cluster needs the package ray: pip install 'emerseg[ray]'\n"
 
 
+def test_a_cluster_that_is_too_small_is_warned_of(monkeypatch, caplog):
+    monkeypatch.setattr(cluster, "find_spec", lambda name: name)
+    cluster.note_shortage({"CPU": 8.0, "GPU": 4.0}, cluster.Cluster(8, 0.5, 1))
+    assert not caplog.records
+    cluster.note_shortage({"CPU": 8.0}, cluster.Cluster(4, 1.0, 4))
+    assert caplog.messages == [
+        "4 workers take 16 CPUs, the cluster has 8: some wait",
+        "4 workers take 4 GPUs, the cluster has 0: some wait",
+    ]
+    for wrong in ((0, None, 1), (1, -1.0, 1), (1, None, 0)):
+        with pytest.raises(ValueError, match="expected"):
+            cluster.Cluster(*wrong)
+
+
 def test_shards_are_the_same_for_whoever_asks(photos, tmp_path):
     root, shards = plan_shards([str(photos)], 3)
     assert root == str(photos)

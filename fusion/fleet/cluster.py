@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from typing import Any
@@ -17,6 +19,8 @@ from fusion.fleet.plan import Shard
 from fusion.fleet.worker import ShardOutcome, ShardWorker, Work
 from fusion.formats.schema import RunFile
 from fusion.runs.spec import RunSpec
+
+log = logging.getLogger(__name__)
 
 # How often a shard is begun again after its worker died: an image on which each of them dies ends neither the run nor
 # keeps it for ever.
@@ -44,6 +48,7 @@ class Cluster:
 def run_file_there(cluster: Cluster, spec: RunSpec) -> RunFile:
     """`RunSpec.run_file`, without images, as it is where the workers run: devices and versions are theirs."""
     ray = _connected()
+    note_shortage(ray.cluster_resources(), cluster)
     task = ray.remote(num_cpus=cluster.num_cpus, num_gpus=_gpus(ray, cluster), max_retries=RETRIES)(_run_file)
     try:
         return RunFile.from_bytes(ray.get(task.remote(pickle.dumps(_fresh(spec)))))
@@ -54,31 +59,65 @@ def run_file_there(cluster: Cluster, spec: RunSpec) -> RunFile:
 
 
 def run_there(cluster: Cluster, work: Work, shards: Sequence[Shard]) -> Iterator[ShardOutcome]:
-    """Do `shards` on the cluster; yields what became of each, as they come."""
+    """Do `shards` on the cluster; yields what became of each, as they come. ValueError if a worker cannot begin."""
     ray = _connected()
-    context = ray.data.DataContext.get_current()
-    before = context.enable_progress_bars, context.max_errored_blocks
-    context.enable_progress_bars, context.max_errored_blocks = False, -1
+    missing = {shard.name: shard for shard in shards}
+    with _quiet(ray.data.DataContext.get_current()):
+        try:
+            for row in _outcomes(ray, cluster, work, shards):
+                outcome = ShardOutcome(**row | {"reason": row["reason"] or None})
+                del missing[outcome.name]
+                yield outcome
+        except ray.exceptions.RayError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise ValueError(f"Ray gave up, as a worker could not begin or go on: {lines[-1]}") from error
+    for shard in missing.values():
+        yield ShardOutcome(shard.name, shard.about, "failed", _NO_OUTCOME, 0, 0, 0.0)
+
+
+def _outcomes(ray: Any, cluster: Cluster, work: Work, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
+    rows = [{"shard": pickle.dumps(shard)} for shard in shards]
+    there = replace(work, spec=_fresh(work.spec))
+    outcomes = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        _Actor,
+        fn_constructor_args=(pickle.dumps(there),),
+        # One shard at a time for each, so that none waits for a worker while another has nothing to do.
+        compute=ray.data.ActorPoolStrategy(size=min(cluster.workers, len(shards)), max_tasks_in_flight_per_actor=1),
+        num_gpus=_gpus(ray, cluster),
+        num_cpus=cluster.num_cpus,
+        ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
+    )
+    yield from outcomes.iter_rows()
+
+
+@contextmanager
+def _quiet(context: Any) -> Iterator[None]:
+    """Ray Data says no more than errors, and a block that is lost for good, here a shard, does not end all."""
+    settings = {"enable_progress_bars": False, "print_on_execution_start": False, "max_errored_blocks": -1}
+    before = {name: getattr(context, name) for name in settings}
+    handlers = [one for one in logging.getLogger("ray.data").handlers if isinstance(one, logging.StreamHandler)]
+    levels = [one.level for one in handlers]
     try:
-        rows = [{"shard": pickle.dumps(shard)} for shard in shards]
-        outcomes = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Actor,
-            fn_constructor_args=(pickle.dumps(replace(work, spec=_fresh(work.spec))),),
-            # One shard at a time for each, so that none waits for a worker while another has nothing to do.
-            compute=ray.data.ActorPoolStrategy(size=min(cluster.workers, len(shards)), max_tasks_in_flight_per_actor=1),
-            num_gpus=_gpus(ray, cluster),
-            num_cpus=cluster.num_cpus,
-            ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
-        )
-        missing = {shard.name: shard for shard in shards}
-        for row in outcomes.iter_rows():
-            outcome = ShardOutcome(**row | {"reason": row["reason"] or None})
-            del missing[outcome.name]
-            yield outcome
-        for shard in missing.values():
-            yield ShardOutcome(shard.name, shard.about, "failed", _NO_OUTCOME, 0, 0, 0.0)
+        for name, value in settings.items():
+            setattr(context, name, value)
+        for handler in handlers:
+            handler.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of arguments that have no successor yet
+            yield
     finally:
-        context.enable_progress_bars, context.max_errored_blocks = before
+        for name, value in before.items():
+            setattr(context, name, value)
+        for handler, level in zip(handlers, levels, strict=True):
+            handler.setLevel(level)
+
+
+def note_shortage(resources: Mapping[str, float], cluster: Cluster) -> None:
+    """Warn if a cluster has less than the workers take: some of them wait, perhaps for ever, unless it grows."""
+    for name, each in (("CPU", cluster.num_cpus), ("GPU", cluster.num_gpus or 0)):
+        there, taken = resources.get(name, 0.0), cluster.workers * each
+        if taken > there:
+            log.warning("%d workers take %g %ss, the cluster has %g: some wait", cluster.workers, taken, name, there)
 
 
 class _Actor:

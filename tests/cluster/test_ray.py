@@ -141,3 +141,11 @@ def test_what_is_wrong_on_the_workers_is_one_line(photos, tiny_preset, tmp_path,
     assert batch(photos, tmp_path / "out", tiny_preset, *TWO, "--device", "cuda:7") == 2
     shown = capsys.readouterr().err.splitlines()[-1]
     assert shown.startswith("emerseg: error: ") and "cuda" in shown
+
+
+def test_a_worker_that_cannot_begin_is_one_line(photos, tiny_preset, tmp_path, capsys):  # noqa: F811
+    preset = tmp_path / "gone.yaml"
+    preset.write_text(tiny_preset.read_text().replace("/clip", "/gone"))
+    assert batch(photos, tmp_path / "out", preset, *TWO) == 2
+    shown = [line for line in capsys.readouterr().err.splitlines() if line.startswith("emerseg: error")]
+    assert len(shown) == 1 and "a worker could not begin or go on" in shown[0] and "/gone" in shown[0]
