@@ -98,20 +98,23 @@ def affinity_modules(backbone: Backbone, source: str | None = None) -> list[nn.M
     That is one of AffinitySource, or None: attention where the backbone has layers for it. ValueError if it has not.
     """
     if layers := _self_attentions(backbone, source):
-        return [projection for layer in layers for projection in (layer.to_q, layer.to_k)]
+        # Where queries and keys are normed, those that the softmax takes.
+        return [
+            projection for layer in layers for projection in (layer.norm_q or layer.to_q, layer.norm_k or layer.to_k)
+        ]
     return [backbone.affinity_features]
 
 
 def affinity_of(
     backbone: Backbone, outputs: Sequence[Tensor], grid_hw: tuple[int, int], source: str | None = None
 ) -> Affinity:
-    """The affinity of one latent with that finest grid, from what the `affinity_modules` gave: (N, C) or (C, H, W)
-    float32."""
+    """The affinity of one latent with that finest grid, from what the `affinity_modules` gave, without a batch."""
     layers = _self_attentions(backbone, source)
     if not layers:
-        return window_affinity(outputs[0])
+        (features,) = outputs
+        return window_affinity(features if features.dim() == 3 else features.T.unflatten(1, grid_hw))
     heads = [
-        output.unflatten(1, (layer.heads, -1)).transpose(0, 1)
+        output if output.dim() == 3 else output.unflatten(1, (layer.heads, -1)).transpose(0, 1)
         for layer, pair in zip(layers, zip(outputs[0::2], outputs[1::2], strict=True), strict=True)
         for output in pair
     ]

@@ -1,7 +1,7 @@
-"""Access to the UNet's layers: read outputs, share one item's attention with a batch, offset an output.
+"""Access to the denoiser's layers: read outputs, share one item's attention with a batch, offset an output.
 
-Each is a context manager over short-lived hooks or processors that leaves the UNet as it was, also after an exception.
-Attention layers are diffusers' `Attention` modules; tokens are positions of the layer's grid, row by row.
+Each is a context manager over short-lived hooks or processors that leaves the denoiser as it was, also after an
+exception. Attention layers are diffusers' `Attention` modules; tokens are positions of the layer's grid, row by row.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torch.nn.functional import interpolate
 _SOFTMAX_NUMBERS = 2**24
 
 
-def attention_layers(unet: nn.Module) -> dict[str, Any]:
-    """Every attention layer of the UNet by its dotted name, in the order of definition."""
-    return {name: module for name, module in unet.named_modules() if hasattr(module, "to_q")}
+def attention_layers(denoiser: nn.Module) -> dict[str, Any]:
+    """Every attention layer of the denoiser by its dotted name, in the order of definition."""
+    return {name: module for name, module in denoiser.named_modules() if hasattr(module, "to_q")}
 
 
-def token_grid(latent_hw: tuple[int, int], tokens: int) -> tuple[int, int]:
-    """(h, w) of a layer with that many tokens: the latent's size, halved until it fits, else ValueError."""
-    height, width = latent_hw
+def token_grid(grid_hw: tuple[int, int], tokens: int) -> tuple[int, int]:
+    """(h, w) of a layer with that many tokens: the denoiser's finest grid, halved until it fits, else ValueError."""
+    height, width = grid_hw
     while height * width > tokens and height % 2 == 0 and width % 2 == 0:
         height, width = height // 2, width // 2
     if height * width != tokens:
-        height, width = latent_hw
+        height, width = grid_hw
         raise ValueError(f"a layer has {tokens} tokens, expected the latent's {height}x{width} or a halving of it")
     return height, width
 
@@ -38,14 +38,14 @@ def token_grid(latent_hw: tuple[int, int], tokens: int) -> tuple[int, int]:
 def first_outputs(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
     """Collects the output of each module in the first pass inside, which ends as soon as all of them have theirs.
 
-    The `with` block ends with the pass; what comes after in the UNet is not computed. Of a layer's `to_q` the output
-    are its queries, (B, N, C), before heads are split.
+    The `with` block ends with the pass; what comes after in the denoiser is not computed. Of a layer's `to_q` the
+    output are its queries, (B, N, C), before heads are split.
     """
     outputs: dict[nn.Module, Tensor] = {}
 
     def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
         outputs[module] = output
-        if len(outputs) == len(modules):
+        if len(outputs) == len(set(modules)):
             raise _Enough
 
     with ExitStack() as hooks:
@@ -60,14 +60,14 @@ class _Enough(Exception):  # noqa: N818
 
 
 @contextmanager
-def shared_attention(unet: nn.Module) -> Iterator[None]:
+def shared_attention(denoiser: nn.Module) -> Iterator[None]:
     """The first item of the first pass inside leads: all items of all passes inside use its softmax(QKᵀ/√d).
 
-    Only the values of self-attentions are each item's own (EmerDiff, section 4.2). A cross-attention's values come from
-    the prompt, one for all: its whole output is the leader's. Q and K of the others are never projected.
-    Raises ValueError for attention layers of another kind than Stable Diffusion's.
+    Only the values of self-attentions are each item's own (EmerDiff, section 4.2), and those of joint attentions, where
+    image and text attend to both. A cross-attention's values come from the prompt, one for all: its whole output is the
+    leader's. Q and K of the others are never projected. Raises ValueError for attention layers of another kind.
     """
-    layers = _plain_attention_layers(unet)
+    layers = _plain_attention_layers(denoiser)
     originals = {name: layer.processor for name, layer in layers.items()}
     try:
         for layer in layers.values():
@@ -79,14 +79,14 @@ def shared_attention(unet: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def offset_output(layer: Any, offsets: Tensor, latent_hw: tuple[int, int]) -> Iterator[None]:
+def offset_output(layer: Any, offsets: Tensor, grid_hw: tuple[int, int]) -> Iterator[None]:
     """Adds `offsets` (B, h, w), one scalar per position for all channels, to the layer's output (B, N, C).
 
-    `latent_hw` tells the layer's own grid; offsets on another grid are resized to it bilinearly.
+    `grid_hw`, the denoiser's finest, tells the layer's own grid; offsets on another grid are resized to it bilinearly.
     """
 
-    def add(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        return output + token_offsets(offsets, output, latent_hw)
+    def add(module: nn.Module, inputs: Any, output: Any) -> Any:
+        return with_offsets(output, offsets, grid_hw)
 
     hook = layer.register_forward_hook(add)
     try:
@@ -95,9 +95,16 @@ def offset_output(layer: Any, offsets: Tensor, latent_hw: tuple[int, int]) -> It
         hook.remove()
 
 
-def token_offsets(offsets: Tensor, output: Tensor, latent_hw: tuple[int, int]) -> Tensor:
+def with_offsets(output: Any, offsets: Tensor, grid_hw: tuple[int, int]) -> Any:
+    """A layer's `output` (1|B, N, C) plus `offsets` (B, h, w); of a joint attention's two the image's alone."""
+    if isinstance(output, tuple):
+        return with_offsets(output[0], offsets, grid_hw), *output[1:]
+    return output + token_offsets(offsets, output, grid_hw)
+
+
+def token_offsets(offsets: Tensor, output: Tensor, grid_hw: tuple[int, int]) -> Tensor:
     """(B, N, 1) in the dtype of a layer's `output` (1|B, N, C): `offsets` (B, h, w), resized to the layer's grid."""
-    grid = token_grid(latent_hw, output.shape[1])
+    grid = token_grid(grid_hw, output.shape[1])
     planes = offsets[:, None]  # B 1 h w
     if grid != offsets.shape[1:]:
         planes = interpolate(planes, size=grid, mode="bilinear", align_corners=False)
@@ -132,14 +139,15 @@ class _LeadersOutput:
         attention_mask: Tensor | None = None,
     ) -> Tensor:
         if self.output is None:
-            query = _heads(attn, attn.to_q(hidden_states[:1]))
+            query = _normed(attn.norm_q, _heads(attn, attn.to_q(hidden_states[:1])))
             key, value = (_heads(attn, project(encoder_hidden_states[:1])) for project in (attn.to_k, attn.to_v))
-            self.output = _mixed(attn, query[0], key[0], value)
+            self.output = attn.to_out[0](_mixed(attn, query[0], _normed(attn.norm_k, key)[0], value))
         return self.output.expand(len(hidden_states), -1, -1)
 
 
 class _LeadersSoftmax:
-    """Processor of a self-attention: Q and K of the first item it ever sees, (1, N, C) each; V is each item's own."""
+    """Processor of a self-attention, or of a joint one, where text comes too: Q and K of the first item it ever sees,
+    (1, N, C) each; V is each item's own."""
 
     def __init__(self) -> None:
         self.query_and_key: tuple[Tensor, Tensor] | None = None
@@ -150,11 +158,21 @@ class _LeadersSoftmax:
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
-    ) -> Tensor:
+    ) -> Any:
+        image, text = hidden_states, encoder_hidden_states
         if self.query_and_key is None:
-            leader = hidden_states[:1]
-            self.query_and_key = _heads(attn, attn.to_q(leader))[0], _heads(attn, attn.to_k(leader))[0]
-        return _mixed(attn, *self.query_and_key, _heads(attn, attn.to_v(hidden_states)))
+            query = _normed(attn.norm_q, _heads(attn, attn.to_q(image[:1])))
+            key = _normed(attn.norm_k, _heads(attn, attn.to_k(image[:1])))
+            if text is not None:
+                query = torch.cat([query, _normed(attn.norm_added_q, _heads(attn, attn.add_q_proj(text[:1])))], 2)
+                key = torch.cat([key, _normed(attn.norm_added_k, _heads(attn, attn.add_k_proj(text[:1])))], 2)
+            self.query_and_key = query[0], key[0]
+        value = _heads(attn, attn.to_v(image))
+        if text is None:
+            return attn.to_out[0](_mixed(attn, *self.query_and_key, value))
+        value = torch.cat([value, _heads(attn, attn.add_v_proj(text))], 2)
+        images, texts = _mixed(attn, *self.query_and_key, value).split([image.shape[1], text.shape[1]], 1)
+        return attn.to_out[0](images), texts if attn.context_pre_only else attn.to_add_out(texts)
 
 
 def _heads(attn: Any, tokens: Tensor) -> Tensor:
@@ -162,24 +180,30 @@ def _heads(attn: Any, tokens: Tensor) -> Tensor:
     return tokens.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
 
 
+def _normed(norm: nn.Module | None, heads: Tensor) -> Tensor:
+    """Queries or keys, (B, heads, N, d), as they come into the product."""
+    normed: Tensor = heads if norm is None else norm(heads)
+    return normed
+
+
 def _mixed(attn: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """(B, N, C): what the layer gives for one Q and K, (heads, N, d) and (heads, M, d), and values (B, heads, M, d).
+    """(B, N, C): the values (B, heads, M, d) as one Q and K, (heads, N, d) and (heads, M, d), mix them.
 
     Each row of the softmax is computed once for all values, and few rows are in memory at a time.
     """
     batch, _, _, width = value.shape
     values = value.permute(1, 2, 0, 3).flatten(2)  # heads M B·d
     mixed = torch.cat([weights.to(value.dtype) @ values for _, weights in attention_rows(query, key, attn.scale)], 1)
-    tokens = mixed.unflatten(2, (batch, width)).permute(2, 1, 0, 3).flatten(2)  # B N C
-    return attn.to_out[0](tokens)
+    return mixed.unflatten(2, (batch, width)).permute(2, 1, 0, 3).flatten(2)  # B N C
 
 
-def _plain_attention_layers(unet: nn.Module) -> dict[str, Any]:
-    """The attention layers, all of Stable Diffusion's kind: Q, K, V, out and nothing else, or ValueError."""
-    layers = attention_layers(unet)
+def _plain_attention_layers(denoiser: nn.Module) -> dict[str, Any]:
+    """The attention layers, all of a known kind: Q, K, V, out, norms of Q and K, the same for text; or ValueError."""
+    layers = attention_layers(denoiser)
     for name, layer in layers.items():
-        extras = (layer.group_norm, layer.spatial_norm, layer.norm_q, layer.norm_k, layer.added_kv_proj_dim)
-        if any(extra is not None for extra in extras) or layer.residual_connection:
+        extras = layer.group_norm is not None or layer.spatial_norm is not None or layer.residual_connection
+        keys_alone = layer.added_kv_proj_dim is not None and getattr(layer, "add_q_proj", None) is None
+        if extras or keys_alone:
             raise ValueError(
                 f"attention layer {name} has more than Q, K, V and out: set emerdiff.inject_attention: false"
             )

@@ -39,6 +39,8 @@ class EmerDiffConfig:
     model: Annotated[str, text("a hub id, a local folder or builtin:NAME")]
     # Commit on the hub; None for a local folder or built-in weights.
     revision: Annotated[str | None, or_null(text("a commit of the hub"))] = None
+    # Of the weights files, such as "fp16" for diffusion_pytorch_model.fp16.safetensors; None: the plain ones.
+    variant: Annotated[str | None, or_null(text("the name of a variant of weights files"))] = None
     # Of the weights.
     license: Annotated[str, any_text()] = ""
     # Hub id or local folder of an AutoencoderTiny that decodes in place of the model's VAE; None: none.

@@ -6,29 +6,20 @@ Only safetensors are read: pickled weights can run code when they are loaded.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from emerdiff.config import EmerDiffConfig
+from emerdiff.layout import INDEX, TELLING, Layout, layout_of, stem
 from ground.paths import user_path
 from ground.weights import builtin_folder, hub_folder, loading
 
 _BUILTIN = Path(__file__).parent / "weights"
 
-# The parts of a Stable Diffusion folder that hold weights, and the stem of their files.
-_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
-_WEIGHTS = tuple(f"{part}/{stem}.safetensors" for part, stem in _STEMS.items())
-_CONFIGS = ("scheduler/scheduler_config.json", *(f"{part}/config.json" for part in _STEMS))
-_TOKENIZERS = ("tokenizer/tokenizer.json", "tokenizer/vocab.json")  # either will do
 _DECODER = ("config.json", "diffusion_pytorch_model.safetensors")
-# By exact name: a repository may hold the same weights in several precisions and formats, gigabytes each.
-_DOWNLOADED = (
-    "model_index.json",
-    "tokenizer/*",
-    *_CONFIGS,
-    *_WEIGHTS,
-    *(f"{part}/{stem}-*-of-*.safetensors" for part, stem in _STEMS.items()),
-    *(f"{part}/{stem}.safetensors.index.json" for part, stem in _STEMS.items()),
-)
+_TOKENIZERS = ("tokenizer.json", "vocab.json")  # either will do
+_SCHEDULER = "scheduler/scheduler_config.json"
 
 
 def fetch_weights(config: EmerDiffConfig, *, download: bool) -> Path:
@@ -40,21 +31,15 @@ def fetch_weights(config: EmerDiffConfig, *, download: bool) -> Path:
     """
     if config.model.startswith("builtin:"):
         name = config.model.removeprefix("builtin:")
-        return _checked(builtin_folder(_BUILTIN, name, "model_index.json"))
+        return _checked(builtin_folder(_BUILTIN, name, INDEX), None)
     folder = user_path(config.model)
     if folder.is_dir():
-        return _checked(folder)
+        return _checked(folder, config.variant)
     try:
-        return hub_folder(
-            config.model,
-            revision=config.revision,
-            patterns=_DOWNLOADED,
-            checked=_checked,
-            weights=_WEIGHTS,
-            size_mb=config.download_mb,
-            license=config.license,
-            download=download,
-        )
+        # What a folder consists of is known from its index alone.
+        layout = layout_of(_hub(config, TELLING, lambda folder: _with(folder, [INDEX]), download=download))
+        patterns = _downloaded(layout, config.variant)
+        return _hub(config, patterns, lambda folder: _checked(folder, config.variant), download=download)
     except ValueError as error:
         expected = "expected a hub id, a local folder or builtin:NAME"
         raise ValueError(f"emerdiff.model is {config.model!r}, {expected}") from error
@@ -89,38 +74,87 @@ def local_weights(config: EmerDiffConfig) -> list[Path]:
     if config.model.startswith("builtin:"):
         folder = _BUILTIN / config.model.removeprefix("builtin:")
     decoders = [] if config.decoder is None else user_path(config.decoder).glob("*.safetensors")
-    return sorted([*(file for part in _STEMS for file in (folder / part).glob("*.safetensors")), *decoders])
+    parts = ("unet", "transformer", "vae", "text_encoder*")
+    return sorted([*(file for part in parts for file in folder.glob(f"{part}/*.safetensors")), *decoders])
 
 
-def weights_variant(folder: Path, part: str) -> str | None:
-    """What to ask diffusers for: "fp16" if the part's weights are there under that name alone, else None."""
-    plain, fp16 = _weights_files(folder, part)
-    return "fp16" if fp16 and not plain else None
+def weights_variant(folder: Path, part: str, wanted: str | None = None) -> str | None:
+    """What to ask diffusers for: the `wanted` variant of a part's weights if it is there, else the plain weights.
+
+    Where neither is there, the variant that is, such as "fp16".
+    """
+    found = _weights_files(folder, part)
+    if wanted in found or not found:
+        return wanted if found else None
+    return None if None in found else min(found, key=str)
 
 
-def weights_files(folder: Path, part: str) -> list[Path]:
+def weights_files(folder: Path, part: str, wanted: str | None = None) -> list[Path]:
     """The files that hold a part's weights, under the name that `weights_variant` tells.
 
     ValueError if an index of such files names others: libraries would unpickle them.
     """
-    plain, fp16 = _weights_files(folder, part)
-    files = sorted(plain or fp16)
-    for index in (folder / part).glob("*.safetensors.index.json"):
+    found = _weights_files(folder, part)
+    files = sorted(found.get(weights_variant(folder, part, wanted), []))
+    known = {file.name for each in found.values() for file in each}
+    for index in (folder / part).glob("*.safetensors.index*.json"):
         with loading(str(index)):
             named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        if others := sorted(named - {file.name for file in [*plain, *fp16]}):
+        if others := sorted(named - known):
             raise ValueError(f"{index} names {others[0]!r}, expected .safetensors files beside it")
     return files
 
 
-def _checked(folder: Path) -> Path:
+def _hub(config: EmerDiffConfig, patterns: Sequence[str], checked: Callable[[Path], Path], *, download: bool) -> Path:
+    """The folder of the config's model in the hub's cache; see `ground.weights.hub_folder`."""
+    return hub_folder(
+        config.model,
+        revision=config.revision,
+        patterns=patterns,
+        checked=checked,
+        weights=[pattern for pattern in patterns if "*" not in pattern and pattern.endswith(".safetensors")] or [INDEX],
+        size_mb=config.download_mb,
+        license=config.license,
+        download=download,
+    )
+
+
+def _downloaded(layout: Layout, variant: str | None) -> list[str]:
+    """By exact name: a repository may hold the same weights in several precisions and formats, gigabytes each."""
+    dotted = f".{variant}" if variant else ""
+    stems = [f"{part}/{stem(part)}" for part in layout.parts]
+    return [
+        *TELLING,
+        _SCHEDULER,
+        *(f"{part}/*" for part in layout.tokenizers),
+        *(f"{part}/config.json" for part in layout.parts),
+        *(f"{each}{dotted}.safetensors" for each in stems),
+        *(f"{each}{dotted}-*-of-*.safetensors" for each in stems),
+        *(f"{each}.safetensors.index{dotted}.json" for each in stems),
+    ]
+
+
+def _checked(folder: Path, variant: str | None) -> Path:
     """The folder itself; FileNotFoundError naming the first file that it lacks."""
-    missing = [name for name in _CONFIGS if not (folder / name).is_file()]
-    missing += [_TOKENIZERS[0]] * (not any((folder / name).is_file() for name in _TOKENIZERS))
-    missing += [f"{part}/{stem}.safetensors" for part, stem in _STEMS.items() if not any(_weights_files(folder, part))]
-    if missing:
+    layout = layout_of(folder)
+    missing = [
+        name
+        for name in (_SCHEDULER, *(f"{part}/config.json" for part in layout.parts))
+        if not (folder / name).is_file()
+    ]
+    for part in layout.tokenizers:
+        if not any((folder / part / name).is_file() for name in _TOKENIZERS):
+            missing.append(f"{part}/{_TOKENIZERS[0]}")
+    dotted = f".{variant}" if variant else ""
+    missing += [f"{part}/{stem(part)}{dotted}.safetensors" for part in layout.parts if not _weights_files(folder, part)]
+    return _with(folder, missing)
+
+
+def _with(folder: Path, names: Sequence[str]) -> Path:
+    """The folder itself; FileNotFoundError naming the first of the files that it lacks."""
+    if missing := [name for name in names if not (folder / name).is_file()]:
         raise FileNotFoundError(
-            f"{missing[0]} is missing in {folder}, expected a Stable Diffusion folder of diffusers "
+            f"{missing[0]} is missing in {folder}, expected a folder of diffusers "
             "with weights as safetensors (pickled ones, .bin or .ckpt, are refused)"
         )
     return folder
@@ -132,12 +166,14 @@ def _checked_decoder(folder: Path) -> Path:
     return folder
 
 
-def _weights_files(folder: Path, part: str) -> tuple[list[Path], list[Path]]:
-    """(plain, fp16 variant): the weights files of a part under either name, sharded ones included."""
-    stem = folder / part / _STEMS.get(part, "diffusion_pytorch_model")  # a decoder's folder has a name of its own
-    plain = [
-        *stem.parent.glob(f"{stem.name}.safetensors"),
-        *stem.parent.glob(f"{stem.name}-*-of-*.safetensors"),
-    ]
-    fp16 = [*stem.parent.glob(f"{stem.name}.fp16*.safetensors")]
-    return plain, fp16
+def _weights_files(folder: Path, part: str) -> dict[str | None, list[Path]]:
+    """The weights files of a part, sharded ones included, by their variant; None: the plain ones.
+
+    A variant stands before the number of a shard, in files of older releases behind it.
+    """
+    pattern = re.compile(re.escape(stem(part)) + r"(?:\.([^.]+?))?(?:-\d+-of-\d+)?(?:\.([^.]+))?\.safetensors")
+    found: dict[str | None, list[Path]] = {}
+    for file in (folder / part).glob("*.safetensors"):
+        if match := pattern.fullmatch(file.name):
+            found.setdefault(match[1] or match[2], []).append(file)
+    return found

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from emerdiff.batches import sent_to
-from emerdiff.schedule import NoiseSchedule, add_noise
+from emerdiff.schedule import Schedule, add_noise
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class InversionStep:
     """The unmodulated process at one timestep; latents are (1, C, h, w) float32.
 
     The paper stores n_t = (x_{t−1} − μ̂_t(x_t)) / σ_t and replays x_{t−1} = μ̂_t(x_t) + σ_t n_t. Here the product,
-    target − μ̂_t(latent), is what a replay adds: it also holds at the last step, where σ is 0.
+    target − μ̂_t(latent), is what a replay adds: it also holds at the last step, where σ is 0, and for the step of a
+    flow, which has no noise of its own.
     """
 
     timestep: int  # t
@@ -30,7 +31,7 @@ class InversionStep:
 
 
 def inverted(
-    schedule: NoiseSchedule, clean: Tensor, timesteps: Sequence[int], generator: torch.Generator
+    schedule: Schedule, clean: Tensor, timesteps: Sequence[int], generator: torch.Generator
 ) -> Iterator[InversionStep]:
     """Yields the steps of z0 = `clean`, (1, C, h, w), along falling `timesteps`; every x_t has its own noise."""
 

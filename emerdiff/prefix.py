@@ -1,8 +1,8 @@
-"""One pass, many tails: what the UNet computed up to the modulation layer is recorded once and answers for a batch.
+"""One pass, many tails: what the denoiser computed up to the modulation layer is recorded once and answers for a batch.
 
-No forward is copied: the UNet's own runs every time. While a recorded prefix is in use, each module that had finished
-when the layer had (down blocks, mid block, earlier up blocks, and what comes before the layer in its own block) answers
-with its recorded output instead of computing it.
+No forward is copied: the denoiser's own runs every time. While a recorded prefix is in use, each module that had
+finished when the layer had (of a UNet down blocks, mid block, earlier up blocks; of a transformer earlier blocks; and
+what comes before the layer in its own block) answers with its recorded output instead of computing it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from emerdiff.attention import token_offsets
+from emerdiff.attention import with_offsets
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Prefix:
 
 
 @contextmanager
-def recorded_prefix(unet: nn.Module, layer: nn.Module) -> Iterator[Prefix]:
-    """Records the first pass inside, of one latent: every module of `unet` that finishes before the layer, and it."""
+def recorded_prefix(denoiser: nn.Module, layer: nn.Module) -> Iterator[Prefix]:
+    """Records the first pass inside, of one latent: what of `denoiser` finishes before the layer, and the layer."""
     prefix = Prefix(layer)
     again: set[nn.Module] = set()  # what runs once more after it ran before the layer cannot answer with one output
 
@@ -38,7 +39,7 @@ def recorded_prefix(unet: nn.Module, layer: nn.Module) -> Iterator[Prefix]:
             prefix.outputs[module] = output
 
     with ExitStack() as hooks:
-        for module in _beside_the_way(unet, layer):
+        for module in _beside_the_way(denoiser, layer):
             hooks.callback(module.register_forward_hook(keep).remove)
         yield prefix
     for module in again:
@@ -46,7 +47,7 @@ def recorded_prefix(unet: nn.Module, layer: nn.Module) -> Iterator[Prefix]:
 
 
 @contextmanager
-def resumed_after(prefix: Prefix, offsets: Tensor, latent_hw: tuple[int, int]) -> Iterator[None]:
+def resumed_after(prefix: Prefix, offsets: Tensor, grid_hw: tuple[int, int]) -> Iterator[None]:
     """Passes inside, of B copies of the prefix's latent, begin with the layer's output plus `offsets` (B, h, w).
 
     As `attention.offset_output` adds them, and with the same result up to rounding.
@@ -56,9 +57,8 @@ def resumed_after(prefix: Prefix, offsets: Tensor, latent_hw: tuple[int, int]) -
     def answers(output: Any) -> Any:
         return lambda *inputs, **named: _repeated(output, count)
 
-    def offset(*inputs: Any, **named: Any) -> Tensor:
-        output = prefix.outputs[prefix.layer]
-        return output + token_offsets(offsets, output, latent_hw)
+    def offset(*inputs: Any, **named: Any) -> Any:
+        return with_offsets(_repeated(prefix.outputs[prefix.layer], count), offsets, grid_hw)
 
     with ExitStack() as replaced:
         for module, output in prefix.outputs.items():
@@ -81,21 +81,26 @@ def forward_of(module: nn.Module, forward: Any) -> Iterator[None]:
             module.__dict__["forward"] = hidden
 
 
-def _beside_the_way(unet: nn.Module, layer: nn.Module) -> Iterator[nn.Module]:
+def _beside_the_way(module: nn.Module, layer: nn.Module) -> Iterator[nn.Module]:
     """The children of every module that contains the layer, unless they contain it as well; and the layer."""
-    if unet is layer:
+    if module is layer:
         yield layer
-    elif any(module is layer for module in unet.modules()):
-        for child in unet.children():
+    elif any(each is layer for each in module.modules()):
+        for child in module.children():
             yield from _beside_the_way(child, layer)
-    elif isinstance(unet, nn.ModuleList):  # has no forward of its own
-        yield from unet
+    elif isinstance(module, nn.ModuleList):  # has no forward of its own
+        yield from module
     else:
-        yield unet
+        yield module
 
 
 def _repeated(output: Any, count: int) -> Any:
-    """(1, …) tensors as (count, …) views of the same memory, in whatever tuples they come."""
+    """(1, …) tensors as (count, …) views of the same memory, in whatever tuples they come.
+
+    What has several rows for one latent, such as the embeddings of its size and crop in Stable Diffusion XL, is copied.
+    """
     if isinstance(output, Tensor):
-        return output.expand(count, *output.shape[1:])
+        return output.expand(count, *output.shape[1:]) if len(output) == 1 else torch.cat([output] * count)
+    if output is None:
+        return None
     return tuple(_repeated(part, count) for part in output)

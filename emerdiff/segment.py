@@ -42,7 +42,7 @@ class EmerDiff:
     """
 
     def __init__(self, backbone: Backbone, config: EmerDiffConfig) -> None:
-        num_train_timesteps = len(backbone.schedule.alphas_cumprod)
+        num_train_timesteps = backbone.schedule.num_train_timesteps
         self.timesteps = timesteps_from(config.timestep_modulate, config.num_timesteps, num_train_timesteps)
         for name in ("timestep_feature", "timestep_affinity"):
             given, last = getattr(config, name), num_train_timesteps - 1
@@ -75,7 +75,8 @@ class EmerDiff:
         """
         folder = fetch_weights(config, download=False)
         decoder = fetch_decoder(config, download=False)
-        return cls(load_backbone(folder, decoder=decoder, device=device, dtype=dtype), config)
+        backbone = load_backbone(folder, decoder=decoder, variant=config.variant, device=device, dtype=dtype)
+        return cls(backbone, config)
 
     @in_turn
     @torch.inference_mode()

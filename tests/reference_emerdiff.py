@@ -13,13 +13,18 @@ from torch.nn.functional import interpolate
 
 from emerdiff.backbone import Backbone
 from emerdiff.config import EmerDiffConfig
+from emerdiff.schedule import FlowSchedule
 
 
 class ExplicitAttention:
-    """softmax(QKᵀ/√d)·V with the softmax written out, kept, and on demand used again; plus an offset at the end."""
+    """softmax(QKᵀ/√d)·V with the softmax written out, kept, and on demand used again; plus an offset at the end.
+
+    A layer of joint attention, which has projections for text besides, mixes the tokens of both and gives them apart.
+    """
 
     def __init__(self) -> None:
         self.weights = torch.empty(0)
+        self.tokens = 0  # of the image
         self.reuse = False
         self.offset: Tensor | float = 0.0
 
@@ -29,14 +34,34 @@ class ExplicitAttention:
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
-    ) -> Tensor:
+    ) -> Any:
+        self.tokens = hidden_states.shape[1]
+        if encoder_hidden_states is not None and attn.added_kv_proj_dim is not None:
+            return self.joint(attn, hidden_states, encoder_hidden_states)
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         value = attn.head_to_batch_dim(attn.to_v(source))
         if not self.reuse:
             query = attn.head_to_batch_dim(attn.to_q(hidden_states))
             key = attn.head_to_batch_dim(attn.to_k(source))
+            if attn.norm_q is not None:
+                query, key = attn.norm_q(query), attn.norm_k(key)
             self.weights = (query @ key.transpose(1, 2) / sqrt(query.shape[-1])).softmax(-1)
         return attn.to_out[0](attn.batch_to_head_dim(self.weights @ value)) + self.offset
+
+    def joint(self, attn: Any, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        split = attn.head_to_batch_dim
+        value = torch.cat([split(attn.to_v(image)), split(attn.add_v_proj(text))], dim=1)
+        if not self.reuse:
+            queries = [split(attn.to_q(image)), split(attn.add_q_proj(text))]
+            keys = [split(attn.to_k(image)), split(attn.add_k_proj(text))]
+            if attn.norm_q is not None:
+                queries = [attn.norm_q(queries[0]), attn.norm_added_q(queries[1])]
+                keys = [attn.norm_k(keys[0]), attn.norm_added_k(keys[1])]
+            query, key = torch.cat(queries, dim=1), torch.cat(keys, dim=1)
+            self.weights = (query @ key.transpose(1, 2) / sqrt(query.shape[-1])).softmax(-1)
+        mixed = attn.batch_to_head_dim(self.weights @ value)
+        ours, theirs = mixed[:, : self.tokens], mixed[:, self.tokens :]
+        return attn.to_out[0](ours) + self.offset, theirs if attn.context_pre_only else attn.to_add_out(theirs)
 
 
 class ExplicitNorm:
@@ -61,20 +86,33 @@ def reference_differences(
     backbone: Backbone, clean: Tensor, low_res: Tensor, timesteps: list[int], config: EmerDiffConfig, seed: int
 ) -> Tensor:
     """(K, H, W) d^i without any blur, for the z0 `clean` and the (h, w) clusters that a run with `seed` finds."""
-    processors = {name: ExplicitAttention() for name in backbone.unet.attn_processors}
-    backbone.unet.set_attn_processor(dict(processors))
-    norms = [ExplicitNorm(module) for module in backbone.unet.modules() if isinstance(module, nn.GroupNorm)]
+    denoiser: Any = backbone.denoiser
+    layers = {name: module for name, module in denoiser.named_modules() if hasattr(module, "to_q")}
+    originals = {name: layer.processor for name, layer in layers.items()}
+    processors = {name: ExplicitAttention() for name in layers}
+    for name, layer in layers.items():
+        layer.processor = processors[name]
+    norms = [ExplicitNorm(module) for module in denoiser.modules() if isinstance(module, nn.GroupNorm)]
     for explicit in norms:
         explicit.norm.forward = explicit
-    modulated = processors[f"{config.modulation_layer}.processor"]
+    modulated = processors[config.modulation_layer]
+
+    flow = isinstance(backbone.schedule, FlowSchedule)
 
     def alpha(timestep: int | None) -> float:
         return 1.0 if timestep is None else backbone.schedule.alphas_cumprod[timestep]
 
+    def noised(timestep: int, noise: Tensor) -> Tensor:
+        if flow:
+            return (1 - timestep / 1000) * clean + timestep / 1000 * noise
+        return sqrt(alpha(timestep)) * clean + sqrt(1 - alpha(timestep)) * noise
+
     def step(latent: Tensor, timestep: int, previous: int | None) -> tuple[Tensor, float]:
-        """μ̂_t(x_t) and σ_t, as DDIM writes them for η = 1 (arXiv 2010.02502, eq. 12 and 16)."""
+        """μ̂_t(x_t) and σ_t, as DDIM writes them for η = 1 (arXiv 2010.02502, eq. 12 and 16); of a flow Euler's step."""
+        noise = prediction(backbone, latent, timestep)
+        if flow:
+            return latent + noise * ((previous or 0) - timestep) / 1000, 0.0
         a, p = alpha(timestep), alpha(previous)
-        noise = backbone.unet(latent, timestep, backbone.empty_prompt).sample
         if backbone.schedule.prediction_type == "v_prediction":
             noise = sqrt(a) * noise + sqrt(1 - a) * latent
         sigma = sqrt((1 - p) / (1 - a)) * sqrt(1 - a / p)
@@ -84,10 +122,7 @@ def reference_differences(
     generator = torch.Generator().manual_seed(seed)
     for _ in range(config.feature_draws):
         torch.randn(clean.shape, generator=generator)  # the features' noise comes first
-    noisy = {
-        t: sqrt(alpha(t)) * clean + sqrt(1 - alpha(t)) * torch.randn(clean.shape, generator=generator)
-        for t in timesteps
-    }
+    noisy = {t: noised(t, torch.randn(clean.shape, generator=generator)) for t in timesteps}
 
     def replay(mask: Tensor, strength: float) -> Tensor:
         latent = noisy[timesteps[0]]
@@ -120,12 +155,33 @@ def reference_differences(
         planes.append(((images[0] - images[1]) ** 2).sum(0).sqrt())
     for explicit in norms:
         del explicit.norm.forward
+    for name, layer in layers.items():
+        layer.processor = originals[name]
     return torch.stack(planes)
+
+
+def prediction(backbone: Any, latent: Tensor, timestep: int) -> Tensor:
+    """What each family's pipeline asks its model for, without a prompt, for one latent."""
+    height, width = (8 * side for side in latent.shape[2:])
+    at = torch.tensor([timestep])
+    if type(backbone).__name__ == "UNetBackbone":
+        sizes = torch.tensor([[height, width, 0, 0, height, width]])
+        added = None if backbone.pooled is None else {"text_embeds": backbone.pooled, "time_ids": sizes}
+        return backbone.unet(latent, timestep, backbone.empty_prompt, added_cond_kwargs=added).sample
+    model = backbone.transformer
+    if type(backbone).__name__ == "SD3Backbone":
+        return model(latent, backbone.empty_prompt, backbone.pooled, at).sample
+    if type(backbone).__name__ == "DiTBackbone":
+        return model(latent, at, torch.tensor([model.config.num_embeds_ada_norm])).sample.chunk(2, dim=1)[0]
+    added = {"resolution": torch.tensor([[height, width]]), "aspect_ratio": torch.tensor([[height / width]])}
+    if not model.config.use_additional_conditions:
+        added = {"resolution": None, "aspect_ratio": None}
+    return model(latent, backbone.empty_prompt, at, added).sample.chunk(2, dim=1)[0]
 
 
 def _on_grid_of(processor: ExplicitAttention, mask: Tensor, clean: Tensor) -> Tensor:
     """The mask as one scalar per token of the layer, (1, N, 1), the layer's grid being a halving of the latent's."""
-    tokens = processor.weights.shape[1]
+    tokens = processor.tokens
     height, width = next(
         (clean.shape[2] // 2**n, clean.shape[3] // 2**n)
         for n in range(4)

@@ -87,14 +87,14 @@ def test_missing_weights_say_what_is_missing_and_what_it_takes(cache, download):
     error = caught.value
     assert (error.model, error.size_mb, error.license, error.preset) == ("some-team/diffusion", 4270, "MIT", None)
     message = str(error)
-    reason = "the download failed: " if download else "unet/diffusion_pytorch_model.safetensors"
+    reason = "the download failed: " if download else "model_index.json not in the Hugging Face cache"
     for part in ("some-team/diffusion", COMMIT, "4270 MB", "MIT", "HF_HOME", "HF_TOKEN", "HF_ENDPOINT", reason):
         assert part in message
     assert "\n" not in message and "emerseg" not in message
 
 
 def test_missing_weights_of_a_preset_are_said_in_python_too(cache):
-    with pytest.raises(FileNotFoundError, match=r"text_encoder/model\.safetensors.*4270 MB.*CreativeML.*HF_HOME"):
+    with pytest.raises(FileNotFoundError, match=r"model_index\.json.*4270 MB.*CreativeML.*HF_HOME"):
         EmerDiff.from_preset("sd15")
 
 

@@ -103,7 +103,7 @@ def save_folder(folder: Path, layout: str = "sd1") -> Path:
     torch.manual_seed(0)
     tiny_unet(layout).save_pretrained(folder / "unet")
     tiny_vae().save_pretrained(folder / "vae")
-    tokenizer = _tiny_tokenizer(folder / "tokenizer")
+    tokenizer = tiny_tokenizer(folder / "tokenizer")
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=_PROMPT_WIDTH,
@@ -135,7 +135,7 @@ def save_folder(folder: Path, layout: str = "sd1") -> Path:
     return folder
 
 
-def _tiny_tokenizer(folder: Path) -> CLIPTokenizer:
+def tiny_tokenizer(folder: Path) -> CLIPTokenizer:
     """CLIP's tokenizer over single letters, in the files that Stable Diffusion repositories have."""
     folder.mkdir(parents=True)
     letters = [letter + end for end in ("", "</w>") for letter in "abcdefghijklmnopqrstuvwxyz"]

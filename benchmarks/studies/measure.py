@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.studies.table import Value
-from emerdiff import EmerDiff, EmerDiffConfig, attention, cluster, prefix, segment
+from emerdiff import EmerDiff, EmerDiffConfig, attention, cluster, segment
 from emerdiff.cluster import one_hot
 from emerdiff.fetch import local_weights
 from emerdiff.frame import resized_planes
@@ -67,10 +67,10 @@ def offset_before_projection(model: EmerDiff) -> Iterator[None]:
     weight: Tensor = model.backbone.layer(model.config.modulation_layer, "modulation_layer").to_out[0].weight
     plain = attention.token_offsets
 
-    def directed(offsets: Tensor, output: Tensor, latent_hw: tuple[int, int]) -> Tensor:
-        return plain(offsets, output, latent_hw) * weight.sum(1)
+    def directed(offsets: Tensor, output: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+        return plain(offsets, output, grid_hw) * weight.sum(1)
 
-    with patch.object(attention, "token_offsets", directed), patch.object(prefix, "token_offsets", directed):
+    with patch.object(attention, "token_offsets", directed):
         yield
 
 

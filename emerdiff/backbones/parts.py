@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, DDPMScheduler
+from diffusers import AutoencoderKL, AutoencoderTiny, DDPMScheduler, VQModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
 
 from emerdiff.fetch import weights_files, weights_variant
-from emerdiff.schedule import NoiseSchedule
+from emerdiff.layout import Layout, layout_of
+from emerdiff.schedule import FlowSchedule, NoiseSchedule, Schedule
 from emerdiff.upsample import TransposedUpsample
 from ground.weights import check_whole, loading
 
@@ -30,32 +28,53 @@ class Parts:
 
     folder: Path
     decoder_folder: Path | None  # of an AutoencoderTiny that decodes in place of the VAE
+    variant: str | None  # of weights files, to be preferred
     device: torch.device
     dtype: torch.dtype  # of the denoiser
 
     @property
-    def vae_dtype(self) -> torch.dtype:
+    def layout(self) -> Layout:
+        return layout_of(self.folder)
+
+    def config(self, part: str) -> dict[str, Any]:
+        """The config of a part as it stands in the folder, without the defaults of libraries."""
+        path = self.folder / part / "config.json"
+        with loading(f"{self.folder / part}"):
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+
+    def loaded(self, cls: Any, part: str, dtype: torch.dtype, folder: Path | None = None) -> Any:
+        """A model on the CPU, in eval mode."""
+        return load_part(cls, folder or self.folder, part, dtype, self.variant if folder is None else None)
+
+    def denoiser(self, cls: Any, part: str) -> Any:
+        """A frozen model of diffusers, as it computes best."""
+        return lean(self.loaded(cls, part, self.dtype).to(self.device))
+
+    @property
+    def _image_dtype(self) -> torch.dtype:
         # bfloat16 steps through the range of an image in 1/256: as large as the differences that masks are made of.
         return torch.float32 if self.dtype == torch.bfloat16 else self.dtype
 
-    def model(self, cls: Any, part: str, *, dtype: torch.dtype | None = None, folder: Path | None = None) -> Any:
-        """A frozen model of diffusers, as it computes best."""
-        loaded = load_part(cls, folder or self.folder, part, dtype or self.dtype)
-        return lean(loaded.to(self.device))
-
-    def vae(self) -> Any:
-        return self.model(AutoencoderKL, "vae", dtype=self.vae_dtype)
+    def vae(self, *, may_overflow: bool = False) -> Any:
+        """What encodes and decodes; in float32 if it `may_overflow` in float16, and its config says that it does."""
+        config = self.config("vae")
+        dtype = torch.float32 if may_overflow and config.get("force_upcast") else self._image_dtype
+        cls = VQModel if config.get("_class_name") == "VQModel" else AutoencoderKL
+        return lean(self.loaded(cls, "vae", dtype).to(self.device))
 
     def decoder(self) -> Any:
         if (folder := self.decoder_folder) is None:
             return None
-        return self.model(AutoencoderTiny, folder.name, dtype=self.vae_dtype, folder=folder.parent)
+        tiny = self.loaded(AutoencoderTiny, folder.name, self._image_dtype, folder.parent)
+        return lean(tiny.to(self.device))
 
-    def noise_schedule(self) -> NoiseSchedule:
-        """Any scheduler's config will do: only its betas and its prediction type are read."""
+    def schedule(self) -> Schedule:
+        """Any scheduler's config will do: only what it says of the training is read."""
         with loading(f"{self.folder / 'scheduler'}"):
             scheduler = DDPMScheduler.from_pretrained(self.folder, subfolder="scheduler")
             named = DDPMScheduler.load_config(self.folder, subfolder="scheduler")
+        if named.get("_class_name", "").startswith("FlowMatch"):
+            return FlowSchedule(scheduler.config.num_train_timesteps)
         if missing := [key for key in _NOISE_SETTINGS if key not in named]:
             raise ValueError(
                 f"{self.folder / 'scheduler' / 'scheduler_config.json'} has no {missing[0]}: expected that of a model "
@@ -92,9 +111,9 @@ def with_transposed_upsampling(model: nn.Module) -> nn.Module:
     return model
 
 
-def load_part(cls: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
+def load_part(cls: Any, folder: Path, part: str, dtype: torch.dtype, variant: str | None) -> Any:
     """A model of a diffusers folder, on the CPU, in eval mode; ValueError unless all its tensors are there."""
-    for file in weights_files(folder, part):
+    for file in weights_files(folder, part, variant):
         check_whole(file)
     with loading(f"{folder / part}"):
         model, info = cls.from_pretrained(
@@ -102,7 +121,7 @@ def load_part(cls: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
             subfolder=part,
             torch_dtype=dtype,
             use_safetensors=True,
-            variant=weights_variant(folder, part),
+            variant=weights_variant(folder, part, variant),
             ignore_mismatched_sizes=True,  # so that the tensors are named below
             output_loading_info=True,
         )
@@ -110,30 +129,6 @@ def load_part(cls: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
     mismatched = [found if isinstance(found, str) else found[0] for found in info["mismatched_keys"]]
     random = sorted([*info["missing_keys"], *mismatched])
     if random:
-        files = ", ".join(file.name for file in weights_files(folder, part))
+        files = ", ".join(file.name for file in weights_files(folder, part, variant))
         raise ValueError(f"{folder / part} needs {len(random)} tensors that {files} lacks, such as {random[0]}")
     return model.eval()
-
-
-@torch.no_grad()
-def clip_states(folder: Path) -> Tensor:
-    """(1, tokens, C) float32 for the empty prompt, on the CPU; the text encoder serves this once and is dropped."""
-    with _quiet_transformers():
-        text_encoder = load_part(CLIPTextModel, folder, "text_encoder", torch.float32)
-        with loading(f"{folder / 'tokenizer'}"):
-            tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
-            length = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
-            tokens = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-            return text_encoder(tokens.input_ids).last_hidden_state
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keeps transformers from drawing a progress bar for every file, even the smallest."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from emerdiff.attention import attention_layers
 from emerdiff.batches import items_at_once
 from emerdiff.frame import frame_size
-from emerdiff.schedule import NoiseSchedule, posterior_mean
+from emerdiff.schedule import Schedule
 from ground.turns import Turns, in_turn
 
 
@@ -25,8 +25,8 @@ class Backbone(ABC):
     A subclass is a frozen dataclass of these fields and those of its own.
     """
 
-    vae: Any  # diffusers.AutoencoderKL, eval
-    schedule: NoiseSchedule
+    vae: Any  # diffusers.AutoencoderKL or VQModel, eval
+    schedule: Schedule
     decoder: Any  # diffusers.AutoencoderTiny, eval, that decodes in place of the VAE; None: none
     turns: Turns  # of the threads that use it
 
@@ -53,7 +53,15 @@ class Backbone(ABC):
     @property
     @abstractmethod
     def affinity_features(self) -> nn.Module:
-        """The module whose output (B, C, h, w) says what looks alike, for models and configs without the above."""
+        """The module whose output says what looks alike, for models and configs without the above.
+
+        The output is (B, C, h, w), or (B, tokens, C) of the finest grid.
+        """
+
+    @property
+    def latent_factor(self) -> int:
+        """px to a side of a latent."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @abstractmethod
     def _denoised(self, latents: Tensor, timestep: int) -> Tensor:
@@ -82,17 +90,25 @@ class Backbone(ABC):
 
     @in_turn
     def encode(self, pixels: Tensor) -> Tensor:
-        """z0, (1, C, H/8, W/8) float32: the mode of the VAE's posterior, scaled; pixels (1, 3, H, W) in −1..1."""
-        latent = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist.mode().float()
-        return (latent - (self.vae.config.shift_factor or 0.0)) * self.vae.config.scaling_factor
+        """z0, (1, C, H/8, W/8) float32, scaled; pixels (1, 3, H, W) in −1..1.
+
+        The mode of a KL autoencoder's posterior, or what a VQ one has before it quantises: decoding does that.
+        """
+        encoded = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype))
+        latent = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        return (latent.float() - self._shift) * self.vae.config.scaling_factor
 
     @in_turn
     def decode(self, latents: Tensor) -> Tensor:
         """RGB, (B, 3, H, W) float32 around 0..1, not clipped, so that values out of range count in differences too."""
         if self.decoder is not None:
             return self.decoder.decode(latents.to(self.decoder.dtype)).sample.float() / 2 + 0.5
-        latents = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
+        latents = latents / self.vae.config.scaling_factor + self._shift
         return self.vae.decode(latents.to(self.vae.dtype)).sample.float() / 2 + 0.5
+
+    @property
+    def _shift(self) -> float:
+        return float(self.vae.config.get("shift_factor") or 0.0)
 
     @in_turn
     def predict(self, latents: Tensor, timestep: int) -> Tensor:
@@ -100,8 +116,8 @@ class Backbone(ABC):
         return self._denoised(latents, timestep).float()
 
     def previous_mean(self, latents: Tensor, timestep: int, previous: int | None) -> Tensor:
-        """μ̂_t(x_t), one pass of the denoiser; see `schedule.posterior_mean`."""
-        return posterior_mean(self.schedule, latents, self.predict(latents, timestep), timestep, previous)
+        """μ̂_t(x_t), one pass of the denoiser; see `schedule.Schedule`."""
+        return self.schedule.previous_mean(latents, self.predict(latents, timestep), timestep, previous)
 
 
 def check_channels(backbone: Backbone, what: str) -> None:
