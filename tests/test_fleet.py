@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import tarfile
 from pathlib import Path
 
@@ -344,6 +345,24 @@ def test_a_fleet_that_is_stopped_leaves_whole_shards(photos, tiny_preset, tmp_pa
     assert {path.name[:5] for path in (tmp_path / "out").iterdir()} == {"00000", "fleet"}
     rest = open_fleet(spec, [str(photos)], str(tmp_path / "out"), shard_size=3)
     assert [outcome.status for outcome in rest.start()] == ["skipped", "done", "done"]
+
+
+def test_ctrl_c_ends_with_130_and_the_same_command_does_the_rest(photos, tiny_preset, tmp_path, monkeypatch, capsys):
+    class Interrupted(ShardWorker):
+        def do(self, shard, stop):
+            if shard.name == "00001":
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().do(shard, stop)
+
+    monkeypatch.setattr(run, "ShardWorker", Interrupted)
+    assert batch(photos, tmp_path / "out", tiny_preset, "--shard-size", 3) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "interrupted: 1 shards done, 0 finished before, 0 failed of 3; the same command does the rest"
+    )
+    monkeypatch.undo()
+    assert batch(photos, tmp_path / "out", tiny_preset, "--shard-size", 3) == 1
+    assert batch(photos, tmp_path / "whole", tiny_preset, "--shard-size", 3) == 1
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_what_cannot_be_written_leaves_nothing_half(tmp_path, monkeypatch):
