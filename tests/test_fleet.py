@@ -270,9 +270,30 @@ def test_an_image_that_cannot_be_fetched_is_one_failure_and_all_of_them_are_the_
     (outcome,) = fleet.start()
     assert (
         outcome.status == "failed"
-        and outcome.reason == f"none of its images can be read: no image file {tmp_path}/b.png"
+        and outcome.reason == f"none of its images can be had or segmented: no image file {tmp_path}/b.png"
     )
     assert [path.name for path in (tmp_path / "none").iterdir()] == ["fleet.json"]
+
+
+def test_a_shard_of_damaged_images_is_finished_and_one_that_no_model_can_do_is_not(
+    photos, tiny_preset, tmp_path, monkeypatch
+):
+    spec = RunSpec(tiny_preset, ["cat"], masks="grid")
+    (outcome,) = open_fleet(spec, [str(photos / "damaged.png")], str(tmp_path / "damaged")).start()
+    assert (outcome.status, outcome.images, outcome.failed) == ("done", 1, 1)
+
+    def broken(*_):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(workers, "segmenting", lambda *_: broken)
+    (outcome,) = open_fleet(spec, [str(photos / "x")], str(tmp_path / "broken")).start()
+    assert (outcome.status, outcome.reason) == (
+        "failed",
+        "none of its images can be had or segmented: CUDA error: device-side assert triggered",
+    )
+    monkeypatch.undo()
+    (outcome,) = open_fleet(spec, [str(photos / "x")], str(tmp_path / "broken")).start()
+    assert (outcome.status, outcome.images, outcome.failed) == ("done", 2, 0)
 
 
 # Going on

@@ -69,8 +69,8 @@ class Stopped(Exception):  # noqa: N818  (it is asked for)
     """The shard in hand was given up."""
 
 
-class _NotFetched(Exception):  # noqa: N818  (it is a reason)
-    """The bytes of an image could not be had."""
+class _Damaged(ValueError):  # noqa: N818  (it is a reason)
+    """The bytes of an image are there, and are no image."""
 
 
 class ShardWorker:
@@ -91,15 +91,17 @@ class ShardWorker:
     def do(self, shard: Shard, stop: Callable[[], bool] = lambda: False) -> ShardOutcome:
         """Do a shard and write what it gives; an image that fails has its reason in the figures.
 
-        A shard that fails as a whole writes nothing. Raises Stopped, between two images, once `stop()` is true.
+        A shard that fails as a whole writes nothing: its tar or table is damaged, or none of its images can be had, as
+        where access ends, or none can be segmented, as where a GPU fails. Raises Stopped, between two images, once
+        `stop()` is true.
         """
         start = time.perf_counter()
         try:
             with TemporaryDirectory(prefix="emerseg-") as folder:
                 tally = _Tally()
                 names = self._write(shard, Path(folder), tally, stop)
-                if tally.counts and tally.unfetched == len(tally.counts):
-                    raise ValueError(f"none of its images can be read: {tally.failures[0].reason}")
+                if tally.counts and tally.blocked == len(tally.counts):
+                    raise ValueError(f"none of its images can be had or segmented: {tally.failures[0].reason}")
                 stats = self._stats(shard, tally, Path(folder), names, time.perf_counter() - start)
                 (Path(folder) / stats_of(shard.name)).write_bytes(stats.to_lines())
                 for name in (*names, stats_of(shard.name)):
@@ -166,7 +168,7 @@ class _Tally:
         self.counts: list[int | None] = []
         self.failures: list[FailedImage] = []
         self.empty: list[EmptyImage] = []
-        self.unfetched = 0
+        self.blocked = 0  # images that failed though they are not damaged, as far as is known
 
     def add(self, key: str, size_hw: tuple[int, int], count: int) -> None:
         self.counts.append(count)
@@ -176,7 +178,7 @@ class _Tally:
     def add_failure(self, key: str, error: Exception) -> None:
         self.counts.append(None)
         self.failures.append(FailedImage(key=as_text(key), reason=_line(error).removeprefix("image: ")))
-        self.unfetched += isinstance(error, _NotFetched)
+        self.blocked += not isinstance(error, _Damaged)
 
 
 def outcome_of(stats: ShardStats, status: Literal["done", "skipped"]) -> ShardOutcome:
@@ -202,11 +204,11 @@ def _ahead(
 
 
 def _load(how: Fetch, bits: int | None) -> NDArray[np.uint8]:
+    data = how()
     try:
-        data = how()
-    except Exception as error:
-        raise _NotFetched(_line(error)) from error
-    return decode_image(data, bits)
+        return decode_image(data, bits)
+    except ValueError as error:
+        raise _Damaged(str(error)) from error
 
 
 def _png(kind: Png, segmented: Segmented, colors: Sequence[tuple[int, int, int]]) -> bytes:
