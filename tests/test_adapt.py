@@ -32,6 +32,7 @@ from training.photos import Photo
 
 pytestmark = pytest.mark.slow
 
+SECTIONS = {"words": "ovseg", "masks": "emerdiff"}
 WEIGHTS = ("weights/words/open_clip_model.safetensors", "weights/masks/unet/diffusion_pytorch_model.safetensors")
 
 
@@ -93,6 +94,9 @@ def test_the_report_says_what_was_done_and_measured(task, report):
     assert [line.part for line in shown].count("words") == 5
     assert (task.output / "report.md").read_text() == markdown(report)
     assert "| masks | VAE, which is not adapted | 4 |" in markdown(report)
+    preset = load_preset(task.start)
+    for part, model in (("words", preset.ovseg.model), ("masks", preset.emerdiff.model)):
+        assert f"Back to the {part} of `{task.start}`: `--set {SECTIONS[part]}.model={model}`" in markdown(report)
 
 
 def test_the_output_is_a_preset_wherever_it_is_moved(task, report, tmp_path):

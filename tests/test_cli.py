@@ -40,7 +40,7 @@ def photo(tmp_path):
         ["--help"],
         ["segment", "--help"],
         ["eval", "--help"],
-        ["demo", "--help"],
+        ["demo", "--help"], ["adapt", "--help"],
         ["serve", "--help"],
         ["batch", "--help"],
     ],

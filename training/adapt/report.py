@@ -49,6 +49,7 @@ class Report:
     tags: int
     captions: int
     minutes: dict[str, float]  # asked for, by part
+    undo: dict[str, str]  # by part: the option of commands that goes back to what it was
     training: dict[str, dict[str, float]]  # the last line of each part's log: step, minutes, losses
     before: dict[str, Any]
     after: dict[str, Any]
@@ -74,6 +75,7 @@ class Report:
             tags=len(plan.collection.tags),
             captions=len(plan.collection.captions),
             minutes=plan.minutes,
+            undo={part: _undo(plan, part) for part in plan.minutes},
             training=training,
             before=before,
             after=after,
@@ -129,9 +131,20 @@ Measured on {report.held_out_images} images that nothing was learned from, every
 Where these resemble the others, as frames of one video do, the figures are too good for new images. A few images tell
 little: {_tells(report)}
 """
+    text += "\n" + "".join(
+        f"Back to the {part} of `{report.start}`: `{option}`\n" for part, option in report.undo.items()
+    )
     if report.unreadable:
         text += "\nLeft out:\n\n" + "".join(f"- {reason}\n" for reason in report.unreadable)
     return text
+
+
+def _undo(plan: Plan, part: str) -> str:
+    preset = plan.preset
+    if part == "masks":
+        return f"--set emerdiff.model={preset.emerdiff.model}"
+    overlay = f" --set ovseg.overlay={preset.ovseg.overlay}" if preset.ovseg.overlay else ""
+    return f"--set ovseg.model={preset.ovseg.model}{overlay}"
 
 
 def _tells(report: Report) -> str:
