@@ -399,6 +399,11 @@ def test_what_cannot_be_written_leaves_nothing_half(tmp_path, monkeypatch):
     assert [(path.name, path.read_bytes()) for path in (tmp_path / "out").iterdir()] == [("a", b"first")]
 
 
+def test_tiles_are_not_of_fleets(photos, tiny_preset, tmp_path):
+    with pytest.raises(ValueError, match="tile is 64, expected none: `emerseg segment` cuts large images"):
+        open_fleet(RunSpec(tiny_preset, ["cat"], tile=64), [str(photos)], str(tmp_path / "out"))
+
+
 def test_a_worker_of_another_kind_refuses(tiny_preset, tmp_path):
     spec = RunSpec(tiny_preset, ["cat"], masks="grid", device="cpu", dtype="float32")
     with pytest.raises(ValueError, match="a worker would run on cpu in float32, others not"):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from test_cli import emerseg
 from tiny_emerdiff import picture
 from tiny_fusion import masks_of
 
@@ -211,6 +212,19 @@ def test_a_folder_in_tiles_is_valid_and_is_relabelled_without_other_masks(tiny_p
     with opened_relabelling(again, tmp_path / "first") as run:
         list(run.start())
     assert files(tmp_path / "first") == files(tmp_path / "other")
+
+
+def test_the_command_line_takes_tiles_and_says_what_is_wrong_with_them_in_one_line(tiny_preset, tmp_path, capsys):
+    image = save(tmp_path / "photos/large.png", (90, 60))
+    given = [image, "--preset", tiny_preset, "--masks", "grid", "--device", "cpu", "-q", "--output"]
+    for command in (["segment", "--labels", "cat, sky"], ["masks"]):
+        output = tmp_path / command[0]
+        assert emerseg(*command, *given, output, "--tile", 48, "--overlap", 8, "--max-megapixels", 1) == 0
+        assert Masks.load(output / "masks/large.npz").num_masks > 3  # of one tile, or of the whole image
+        assert emerseg(*command, *given, output, "--tile", 48, "--overlap", 30) == 2
+        told = capsys.readouterr().err.strip()
+        assert told.endswith("overlap is 30, expected at most 24 px, half of tile, which is 48") and "\n" not in told
+    assert emerseg("validate", tmp_path / "segment") == 0
 
 
 @pytest.mark.parametrize("labels", [LABELS, []])
