@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PIXELS = 2**22  # of a strip
+PIXELS = 2**20  # of a strip
 
 
 def strips(shape: tuple[int, ...]) -> Iterator[slice]:

@@ -102,10 +102,15 @@ def segmenting(segmenter: Segmenter, output: Path | None, spec: RunSpec) -> Comp
         config, masks_file, masks, pixels = segmenter.fusion, cached.files(), cached.masks, cached.pixels
         del cached
         if config.split:
-            masks, config = connected_parts(masks, config.min_area), replace(config, split=False)
+            given = [masks]
+            del masks  # so that they go as soon as their parts are known
+            masks, config = connected_parts(given.pop(), config.min_area), replace(config, split=False)
         result = fuse(masks, coarse, config)
         del masks, coarse
-        result = replace(result, label_map=narrowed(result.label_map, len(labels)))
+        highest = int(result.mask_map.max())
+        result = replace(
+            result, label_map=narrowed(result.label_map, len(labels)), mask_map=narrowed(result.mask_map, highest)
+        )
         regions, id_map = coco.regions(result)
         return Listed(image, pixels, masks_file, result.label_map, regions, id_map, result.absent)
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emerdiff import Masks
 from ground.label_maps import connected_components, pixel_counts
 from ground.strips import renumber, strips
-
-if TYPE_CHECKING:
-    from emerdiff import Masks
 
 
 def connected_parts(masks: Masks, min_area: int = 0) -> Masks:
@@ -23,10 +20,13 @@ def connected_parts(masks: Masks, min_area: int = 0) -> Masks:
     k-means puts what looks alike into one mask, wherever it is: parts may well be different things. Parts of fewer than
     `min_area` px first go to the masks around them, as `absorb_small` says: they are crumbs of a border, not things.
     """
-    parts, owners = connected_components(absorb_small(masks.label_map, min_area))
     # Parts have no counterparts on the grid of clusters.
-    nowhere = np.zeros_like(masks.low_res)
-    return replace(masks, label_map=parts, low_res=nowhere, features=masks.features[owners], difference=None)
+    nowhere, features, affinity = np.zeros_like(masks.low_res), masks.features, masks.affinity
+    tidy = absorb_small(masks.label_map, min_area)
+    # Of a large image each map counts.
+    del masks
+    parts, owners = connected_components(tidy)
+    return Masks(parts, nowhere, features[owners], affinity=affinity)
 
 
 def absorb_small(label_map: NDArray[Any], min_area: int) -> NDArray[Any]:

@@ -77,8 +77,8 @@ def fuse(masks: Masks, coarse: AnyCoarse, config: FusionConfig = DEFAULT_CONFIG)
     piece_to_id = np.zeros(len(pieces.masks), np.int32)
     for piece, segment in segments.items():
         piece_to_id[piece] = ids[segment.label] if segment.label is not None else 0
-    given = gathered(narrowed(piece_to_id, len(labels)), pieces.piece_map)
-    label_map = absorb_small(given, config.min_area).astype(np.int32, copy=False)
+    piece_to_id = narrowed(piece_to_id, len(labels))
+    label_map = absorb_small(gathered(piece_to_id, pieces.piece_map), config.min_area).astype(np.int32, copy=False)
     return Segmentation(
         label_map=label_map,
         labels=labels,
