@@ -20,6 +20,7 @@ from torch import Tensor
 
 from emerdiff.backbone import load_backbone
 from emerdiff.backbones.unet import UNetBackbone
+from emerdiff.schedule import NoiseSchedule
 from ground.weights import loading
 from toyworld.scene import SIZE
 from training.adapt.split import Split
@@ -72,7 +73,7 @@ def train_masks(split: Split, start: Path, minutes: float, run: Path, target: Pa
         rng = np.random.default_rng(seed)
         clean = torch.from_numpy(latents[rng.integers(len(latents), size=BATCH)]).float()
         low = rng.random(BATCH) < LOW_NOISE
-        total = len(backbone.schedule.alphas_cumprod)
+        total = backbone.schedule.num_train_timesteps
         timesteps = np.where(low, rng.integers(0, total // 2, BATCH), rng.integers(0, total, BATCH))
         noise = torch.randn(clean.shape, generator=torch_rng)
         return {"noise": _errors(unet, backbone, prompt, clean, noise, timesteps, hardware).mean()}
@@ -135,8 +136,10 @@ def _errors(
     hardware: Hardware,
 ) -> Tensor:
     """(B,) mean squared errors of the predicted noise; `clean` and `noise` (B, C, h, w), `timesteps` (B,)."""
-    alphas = torch.tensor([backbone.schedule.alpha(int(t)) for t in timesteps])[:, None, None, None]
-    noisy = alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
+    shares = torch.tensor([backbone.schedule.shares(int(t)) for t in timesteps])[
+        ..., None, None, None
+    ]  # B x 2 x 1 x 1 x 1
+    noisy = shares[:, 0] * clean + shares[:, 1] * noise
     at = torch.from_numpy(timesteps).to(hardware.device)
     with hardware.autocast():
         predicted = unet(noisy.to(hardware.device), at, prompt.expand(len(clean), -1, -1)).sample
@@ -154,8 +157,9 @@ def _backbone(folder: Path) -> UNetBackbone:
     backbone = load_backbone(folder, device="cpu", dtype="float32")
     if not isinstance(backbone, UNetBackbone):
         raise ValueError(f"{folder} has a {type(backbone.denoiser).__name__}, expected a UNet2DConditionModel")
-    if backbone.schedule.prediction_type != "epsilon":
-        raise ValueError(f"the UNet of {folder} predicts {backbone.schedule.prediction_type}, expected epsilon (noise)")
+    predicts = backbone.schedule.prediction_type if isinstance(backbone.schedule, NoiseSchedule) else "a flow"
+    if predicts != "epsilon":
+        raise ValueError(f"the UNet of {folder} predicts {predicts}, expected epsilon (noise)")
     return backbone
 
 
