@@ -3,10 +3,12 @@
     python -m benchmarks.small 1000000:1000040 --preset toy --dataset toy --way "ncut:clustering=ncut"
     python -m benchmarks.small DIR/labels/SOURCE:10::20 ... --way "ncut:clustering=ncut,ncut_threshold=0.4" \\
         --way "ward, as many:clusters=@ncut" --way "zoom:zoom=1" [--log FILE]
+    python -m benchmarks.small 1000000:1000003 --preset toy --dataset toy --way ... --image docs/images/small.png
 
 The first row is the preset as it is; a way is a name and settings of the preset's `emerdiff` section. A number of
 clusters @NAME is the number of masks that the way NAME, which stands before, has on the image. With a log (JSON lines)
-a second run of the same code goes on where the first one stopped, and measures ways that are new alone.
+a second run of the same code goes on where the first one stopped, and measures ways that are new alone. With an image
+nothing is measured: a row for each image of the roots, with the image, its true regions, and the masks of each way.
 
 Masks are those that fusion gets: where the preset says so (`fusion.split`), each connected part is one, and crumbs are
 gone. Bound is the mean over images of the mIoU of masks that take their majority region, F that of their borders at
@@ -27,14 +29,19 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
+from PIL import Image
 
 from benchmarks.studies.looking import looked_once
 from benchmarks.studies.objects import Found, Log, judged, tables
 from emerdiff import EmerDiff
-from fusion.evaluation.datasets import Dataset, open_dataset
+from fusion.evaluation.datasets import Dataset, Sample, open_dataset
+from fusion.evaluation.metrics import UNKNOWN, majority_regions
+from fusion.formats.palette import palette
 from fusion.models.presets import Preset, load_preset
 
 BASE = "as the preset is"
+HEIGHT = 192  # px of an image that is drawn
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,17 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="images of each root")
     parser.add_argument("--log", type=Path, help="JSON lines; what stands there is not measured again")
     parser.add_argument("--time", action="store_true", help="no look is shared: seconds are those of each way")
+    parser.add_argument("--image", type=Path, help="where to draw masks; nothing is measured")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     preset = load_preset(arguments.preset)
     model = EmerDiff.from_config(preset.emerdiff, device=arguments.device)
     ways = [Way(BASE, {}), *map(way_of, arguments.way)]
+    if arguments.image:
+        sets = [open_dataset(arguments.dataset, root, arguments.limit) for root in arguments.roots]
+        rows = [panels(model, ways, sample) for data in sets for sample in data.samples()]
+        Image.fromarray(np.vstack(rows)).quantize(128).save(arguments.image, optimize=True)
+        return
     everything: dict[str, list[Found]] = {way.name: [] for way in ways}
     with Log(arguments.log) as log:
         for root in arguments.roots:
@@ -115,6 +128,24 @@ def measured(
             found[way.name].append(one)
         print(f"\r{number}", end="", file=sys.stderr, flush=True)
     return found
+
+
+def panels(model: EmerDiff, ways: Sequence[Way], sample: Sample) -> NDArray[np.uint8]:
+    """(192, W, 3): the image, its true regions, the masks of each way; masks that share a region vary its colour."""
+    truth = np.where(sample.regions == UNKNOWN, sample.regions.max() + 1, sample.regions)
+    colours = np.array(palette(int(truth.max()) + 1), np.float64)
+    drawn = [sample.image, colours[truth]]
+    numbers: dict[str, int] = {}
+    for way in ways:
+        masks = way.model(model, numbers).segment(sample.image)
+        numbers[way.name] = masks.num_masks
+        shades = np.random.default_rng(0).uniform(0.55, 1.1, masks.num_masks)
+        drawn.append(colours[majority_regions(masks.label_map, truth)] * shades[masks.label_map][..., None])
+    size = (round(HEIGHT * truth.shape[1] / truth.shape[0]), HEIGHT)
+    tiles = [
+        Image.fromarray(each.clip(0, 255).astype(np.uint8)).resize(size, Image.Resampling.NEAREST) for each in drawn
+    ]
+    return np.hstack([np.asarray(tile) for tile in tiles])
 
 
 if __name__ == "__main__":

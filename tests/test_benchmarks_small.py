@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parent.parent))
 
 from benchmarks.small import way_of
 from benchmarks.studies.looking import looked_once
-from benchmarks.studies.objects import masks_of, object_ious, objects
+from benchmarks.studies.objects import Found, Log, masks_of, object_ious, objects, tables
 from emerdiff import EmerDiff
 from fusion.evaluation.metrics import UNKNOWN
 
@@ -60,6 +60,31 @@ def test_ways_are_names_and_settings():
     as_many = way_of("as many:clusters=@few,clustering=ward").model(model, {"few": 2})
     assert (as_many.config.clusters, as_many.config.clustering) == (2, "ward")
     assert as_many.config.strength == model.config.strength
+
+
+def found(bound: float, skies: int | None) -> Found:
+    return Found(3, 4, 0.5, bound, 0.25, [[0.001, 0.5, 0.25], [0.5, 1.0, 1.0]], skies)
+
+
+def test_a_log_knows_what_was_found(tmp_path):
+    place = ["toy", "1", "config"]
+    for path in (None, tmp_path / "log.jsonl"):
+        with Log(path) as log:
+            assert log.known(place) is None
+            log.add(place, found(0.5, None))
+            assert log.known(place) == found(0.5, None)
+    with Log(path) as log:
+        assert log.known(place) == found(0.5, None) and log.known([*place[:2], "another"]) is None
+
+
+def test_the_table_has_means_and_paired_differences():
+    ways = {"base": [found(0.5, 4), found(0.7, None)], "other": [found(0.6, 1), found(0.8, None)]}
+    first, second = tables(ways, "sky").split("\n\nThe one mask that fits best:\n\n")
+    head, _, base, other = first.split("\n")
+    assert head.startswith("| 2 images | masks | masks of sky (1 images) | bound | F | tiny (2) | small (0) |")
+    assert base.startswith("| base | 4.0 | 4.0 | 60.0 | 25.0 | 50.0 |  |  | 100.0 |")
+    assert other.startswith("| other | 4.0 | 1.0 | 70.0 (+10.0 to +10.0) | 25.0 |")
+    assert second.split("\n")[2] == "| base | 25.0 |  |  | 100.0 |"
 
 
 def test_what_is_looked_at_once_changes_nothing():
