@@ -58,6 +58,8 @@ def adapt(
     set_up_output(verbose=verbose, quiet=quiet)
     if not quiet:
         logging.getLogger("training").setLevel(logging.INFO)
+    if not verbose:
+        logging.getLogger("ovseg").setLevel(logging.ERROR)  # its notes would be on labels that nobody asked for
     use_threads(threads)
     from fusion.runs.batch import locked
     from training.adapt.recipe import adapt as adapt_to
