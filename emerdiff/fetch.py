@@ -19,6 +19,7 @@ _BUILTIN = Path(__file__).parent / "weights"
 
 _DECODER = ("config.json", "diffusion_pytorch_model.safetensors")
 _TOKENIZERS = ("tokenizer.json", "vocab.json")  # either will do
+_LORAS = ("adapter_config.json", "pytorch_lora_weights.safetensors")
 _SCHEDULER = "scheduler/scheduler_config.json"
 
 
@@ -37,12 +38,12 @@ def fetch_weights(config: EmerDiffConfig, *, download: bool) -> Path:
         return _checked(folder, config.variant)
     try:
         # What a folder consists of is known from its index alone.
-        layout = layout_of(_hub(config, TELLING, lambda folder: _with(folder, [INDEX]), download=download))
-        patterns = _downloaded(layout, config.variant)
-        return _hub(config, patterns, lambda folder: _checked(folder, config.variant), download=download)
+        telling = _hub(config, TELLING, lambda folder: _with(folder, [INDEX]), download=download)
     except ValueError as error:
         expected = "expected a hub id, a local folder or builtin:NAME"
         raise ValueError(f"emerdiff.model is {config.model!r}, {expected}") from error
+    patterns = _downloaded(layout_of(telling), config.variant)
+    return _hub(config, patterns, lambda folder: _checked(folder, config.variant), download=download)
 
 
 def fetch_decoder(config: EmerDiffConfig, *, download: bool) -> Path | None:
@@ -135,7 +136,12 @@ def _downloaded(layout: Layout, variant: str | None) -> list[str]:
 
 
 def _checked(folder: Path, variant: str | None) -> Path:
-    """The folder itself; FileNotFoundError naming the first file that it lacks."""
+    """The folder itself; FileNotFoundError naming the first file that it lacks, ValueError for a LoRA."""
+    if loras := [name for name in _LORAS if (folder / name).is_file() and not (folder / INDEX).is_file()]:
+        raise ValueError(
+            f"{folder} holds a LoRA ({loras[0]}), which changes a model and is none: expected a whole folder of "
+            "diffusers, such as its model's with the LoRA fused into it"
+        )
     layout = layout_of(folder)
     missing = [
         name

@@ -219,3 +219,21 @@ def test_shards_load_and_an_index_that_names_a_pickle_is_refused(folder, tmp_pat
     index.write_text(json.dumps(files))
     with pytest.raises(ValueError, match=r"index\.json names 'other\.bin', expected \.safetensors files beside it"):
         EmerDiff.from_config(tiny_config(model=str(copy)), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "pytorch_lora_weights.safetensors"])
+def test_a_lora_is_refused(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(
+        ValueError, match=rf"holds a LoRA \({name}\), which changes a model and is none: expected"
+    ) as caught:
+        fetch_weights(tiny_config(model=str(tmp_path)), download=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_variant_that_is_asked_for_is_taken(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    shutil.copy(
+        copy / "unet/diffusion_pytorch_model.safetensors", copy / "unet/diffusion_pytorch_model.fp16.safetensors"
+    )
+    assert [weights_variant(copy, "unet", wanted) for wanted in (None, "fp16", "bf16")] == [None, "fp16", None]

@@ -68,13 +68,9 @@ class Parts:
         tiny = self.loaded(AutoencoderTiny, folder.name, self._image_dtype, folder.parent)
         return lean(tiny.to(self.device))
 
-    def schedule(self) -> Schedule:
+    def noise_schedule(self) -> NoiseSchedule:
         """Any scheduler's config will do: only what it says of the training is read."""
-        with loading(f"{self.folder / 'scheduler'}"):
-            scheduler = DDPMScheduler.from_pretrained(self.folder, subfolder="scheduler")
-            named = DDPMScheduler.load_config(self.folder, subfolder="scheduler")
-        if named.get("_class_name", "").startswith("FlowMatch"):
-            return FlowSchedule(scheduler.config.num_train_timesteps)
+        scheduler, named = self._scheduler()
         if missing := [key for key in _NOISE_SETTINGS if key not in named]:
             raise ValueError(
                 f"{self.folder / 'scheduler' / 'scheduler_config.json'} has no {missing[0]}: expected that of a model "
@@ -84,6 +80,19 @@ class Parts:
             alphas_cumprod=tuple(scheduler.alphas_cumprod.double().tolist()),
             prediction_type=scheduler.config.prediction_type,
         )
+
+    def schedule(self) -> Schedule:
+        """Of noise or of a flow, as the scheduler's config says."""
+        scheduler, named = self._scheduler()
+        if named.get("_class_name", "").startswith("FlowMatch"):
+            return FlowSchedule(scheduler.config.num_train_timesteps)
+        return self.noise_schedule()
+
+    def _scheduler(self) -> tuple[Any, dict[str, Any]]:
+        """Whatever it is called, and its config without the library's defaults."""
+        with loading(f"{self.folder / 'scheduler'}"):
+            scheduler = DDPMScheduler.from_pretrained(self.folder, subfolder="scheduler")
+            return scheduler, DDPMScheduler.load_config(self.folder, subfolder="scheduler")
 
     def sent(self, condition: Tensor) -> Tensor:
         """What the denoiser is conditioned on, in its dtype and on its device."""

@@ -14,7 +14,7 @@ from emerdiff.attention import attention_layers
 from emerdiff.backbones.parts import Parts
 from emerdiff.backbones.protocol import Backbone, check_channels
 from emerdiff.backbones.texts import clip_penultimate, clip_pooled, clip_states
-from emerdiff.schedule import Schedule
+from emerdiff.schedule import NoiseSchedule
 from ground.turns import Turns
 
 # Bytes that a pass of the UNet takes for one latent, over those of its first block's output. In the layouts of Stable
@@ -34,7 +34,7 @@ class UNetBackbone(Backbone):
     unet: Any  # diffusers.UNet2DConditionModel, eval
     vae: Any
     empty_prompt: Tensor  # (1, tokens, C): the text encoder's hidden states for "", or zeros
-    schedule: Schedule
+    schedule: NoiseSchedule
     decoder: Any = None
     pooled: Tensor | None = None  # (1, C): the same, pooled; Stable Diffusion XL alone has it
     turns: Turns = field(default_factory=Turns, repr=False)
@@ -96,7 +96,7 @@ def load(parts: Parts) -> UNetBackbone:
         unet=unet,
         vae=parts.vae(may_overflow=extra_large),
         empty_prompt=parts.sent(prompt),
-        schedule=parts.schedule(),
+        schedule=parts.noise_schedule(),
         decoder=parts.decoder(),
         pooled=None if pooled is None else parts.sent(pooled),
     )
