@@ -15,7 +15,7 @@ from ground.paths import user_path
 PRESET_FOLDERS = tuple(Path(__file__).parents[1] / folder for folder in ("emerseg/configs", "configs"))
 
 # Settings that may name a folder, and how they name one beside the preset's file.
-_MODELS = ("model", "decoder")
+_MODELS = ("model", "decoder", "overlay")
 _IN_FOLDER = re.compile(r"^(local-dir:)?\./")
 
 
@@ -27,7 +27,8 @@ def list_presets() -> tuple[str, ...]:
 def read_preset(preset: str | Path) -> dict[str, Any]:
     """The whole mapping of a preset: `preset` is a name such as "sd15" or the path of a .yaml file.
 
-    A `model` or `decoder` such as ./weights or local-dir:./weights is returned as an absolute path beside the file.
+    A `model`, `decoder` or `overlay` such as ./weights or local-dir:./weights is returned as an absolute path beside
+    the file.
 
     Raises ValueError for an unknown name (with the known ones) and for a file that is not YAML or not a mapping of
     sections, FileNotFoundError for a file that is not there.

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from fusion.models.presets import load_preset
 from ovseg import OpenVocabSegmenter
-from ovseg.fetch import CONFIG_FILE
+from ovseg.fetch import CONFIG_FILE, WEIGHTS_FILE
 from toyworld import KINDS, scene
 
 CLIP = Path(__file__).parent.parent / "ovseg/weights/photo"
+FREE = CLIP.parent / "free/overlay.safetensors"
+NOT_LEARNED = ("running_mean", "running_var", "num_batches_tracked")
 SEEDS = range(1_000_000, 1_000_004)
 
 pytestmark = pytest.mark.weights
@@ -42,6 +45,36 @@ def test_the_preset_differs_from_toy_in_its_labels_and_what_suits_photographs_al
     of_masks |= {"locality", "area_power"}
     assert differing == [of_masks, set()]
     assert (mini.ovseg.model, toy.ovseg.model) == ("builtin:photo", "builtin:mini")
+
+
+def test_the_free_preset_takes_nothing_that_photo_has_learned() -> None:
+    """The trainer of `photo` changed its head alone, and `training.balance` the projection of the texts."""
+    free, mini = load_preset("mini-free"), load_preset("mini")
+    assert (free.emerdiff.model, free.ovseg.model, free.ovseg.overlay) == (
+        "builtin:drawn",
+        "builtin:photo",
+        "builtin:free",
+    )
+    assert replace(free.emerdiff, model=mini.emerdiff.model, license=mini.emerdiff.license) == mini.emerdiff
+    learned = {"logit_scale", "text.proj.weight"} | {
+        name
+        for name in load_file(CLIP / WEIGHTS_FILE)
+        if name.startswith(("visual.trunk.conv_head.", "visual.trunk.bn2.", "visual.trunk.classifier."))
+    }
+    # Counts and moments of the norm, which no training moved, are equal in both.
+    assert learned - set(load_file(FREE)) <= {f"visual.trunk.bn2.{name}" for name in NOT_LEARNED}
+    assert set(load_file(FREE)) <= learned
+
+
+def test_the_free_preset_tells_plain_things_apart() -> None:
+    segmenter = OpenVocabSegmenter.from_preset("mini-free", device="cpu")
+    puppy, dog, road, street = segmenter.encode_labels(["puppy", "dog", "road", "street"])
+    assert puppy @ dog > puppy @ road + 0.3
+    assert street @ road > street @ dog + 0.2
+    made = scene(SEEDS[0])
+    kinds = np.array([KINDS.index(kind) for kind in made.kinds])
+    found = segmenter.segment(made.image, KINDS).label_map
+    assert (found == kinds[made.label_map]).mean() > 0.4
 
 
 def test_words_are_near_in_meaning_and_in_space(segmenter: OpenVocabSegmenter) -> None:

@@ -18,7 +18,7 @@ from ovseg import OpenVocabSegmenter, OvsegConfig
 from training import photo_tags, tower, tower_losses
 from training.data import scene_cache
 from training.tower_lessons import TagDraw, prepare
-from training.tower_model import HEAD, put_together
+from training.tower_model import HEAD, put_together, save_overlay
 from training.tower_views import Drawn, draw_views, seen, seen_regions
 from training.tower_words import TagSet, Words
 
@@ -213,3 +213,18 @@ def test_words_of_other_images_and_sources_that_are_not_there_are_refused(tmp_pa
         prepare(images, (), tmp_path / "run", start, None)
     with pytest.raises(ValueError, match="no images of collages"):
         prepare(images, ("collages",), tmp_path / "run", start, None)
+
+
+def test_an_overlay_is_what_differs(tmp_path, start) -> None:
+    state = load_file(start / "open_clip_model.safetensors")
+    changed, other = tmp_path / "changed", tmp_path / "other"
+    for folder, weights in (
+        (changed, state | {"logit_scale": state["logit_scale"] + 1}),
+        (other, {"a": state["logit_scale"]}),
+    ):
+        folder.mkdir()
+        save_file(weights, folder / "open_clip_model.safetensors")
+    save_overlay(changed, start, tmp_path / "overlay.safetensors")
+    assert load_file(tmp_path / "overlay.safetensors") == {"logit_scale": state["logit_scale"] + 1}
+    with pytest.raises(ValueError, match="differ in architecture"):
+        save_overlay(other, start, tmp_path / "overlay.safetensors")

@@ -63,8 +63,16 @@ def main() -> None:
     parser.add_argument(
         "--maps", default="", help="tower: sources of --images whose label maps teach, too, as NAME,NAME: composites"
     )
+    parser.add_argument(
+        "--views", help="tower: how many a step, of tagged images and of images with label maps (default: 96,32)"
+    )
+    parser.add_argument("--learning-rate", type=float, help="tower: at its highest (default: 3e-4)")
     parser.add_argument("--head-only", action="store_true", help="tower: the trunk stays as it is")
-    parser.add_argument("--size", type=int, default=448, help="photo-clip: px of the images' shorter side, at most")
+    parser.add_argument(
+        "--size",
+        type=int,
+        help="photo-clip: px of the images' shorter side, at most (default: 448); tower: px of a view (default: 352)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps; a run may be resumed on another one")
     parser.add_argument(
         "--dtype", default="auto", help="auto, float32, bfloat16: of autocast (auto: bfloat16 where it is fast)"
@@ -96,8 +104,9 @@ def main() -> None:
     trainer = importlib.import_module(f"training.{arguments.model.replace('-', '_')}")
     if arguments.images and arguments.model == "clip":
         parser.error("--images is not for clip, which learns from scenes alone: vae, unet or photo-clip expected")
-    if (arguments.maps or arguments.head_only) and arguments.model != "tower":
-        parser.error("--maps and --head-only are for tower: sources whose label maps teach, and what learns")
+    of_towers = ("maps", "head_only", "views", "learning_rate")
+    if arguments.model != "tower" and (given := [name for name in of_towers if getattr(arguments, name)]):
+        parser.error(f"--{given[0].replace('_', '-')} is for tower")
     if (arguments.images or arguments.model in ("photo-clip", "tower")) and not (
         arguments.images and arguments.images.is_dir()
     ):
@@ -132,12 +141,17 @@ def main() -> None:
             weights,
             start=arguments.start or PHOTO_WEIGHTS,
             resume=arguments.resume,
-            size=arguments.size,
+            size=arguments.size or trainer.LARGEST,
             scenes=scene_cache(cache, TRAIN_SEEDS.start, arguments.scenes) if arguments.scenes else None,
             hardware=hardware,
         )
         return
     if arguments.model == "tower":
+        try:
+            tagged, mapped = map(int, (arguments.views or f"{trainer.TAGGED},{trainer.MAPPED}").split(","))
+        except ValueError:
+            parser.error(f"--views {arguments.views}: expected two numbers, as 96,32")
+        schedule = replace(schedule, learning_rate=arguments.learning_rate or schedule.learning_rate)
         trainer.train(
             arguments.images,
             schedule,
@@ -147,6 +161,8 @@ def main() -> None:
             resume=arguments.resume,
             maps=tuple(name for name in arguments.maps.split(",") if name),
             head_only=arguments.head_only,
+            batch=(tagged, mapped),
+            side=arguments.size or trainer.SIDE,
             scenes=scene_cache(cache, TRAIN_SEEDS.start, arguments.scenes) if arguments.scenes else None,
             hardware=hardware,
         )

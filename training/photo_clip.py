@@ -37,6 +37,7 @@ SCHEDULE = Schedule(minutes=12, learning_rate=1e-3, warmup_steps=50, ema_decay=0
 CLASSIFIER_FILE = "classifier.safetensors"
 # The teacher's likeliest classes that are kept of each place.
 TEACHER_CLASSES = 16
+LARGEST = 448  # px of the images' shorter side, at most
 # Images a step, places of each at most, labels drawn as negatives.
 BATCH, PLACES, NEGATIVES = 32, 96, 240
 # Places of a batch that learn from the teacher; drawn more often where it is sure.

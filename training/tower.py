@@ -23,7 +23,7 @@ from training.data import SceneCache
 from training.hardware import CPU, Hardware
 from training.loop import Schedule, fit, generators
 from training.tower_lessons import moved, prepare
-from training.tower_model import Teacher, Tower, load_tower, put_together, save
+from training.tower_model import Teacher, Tower, load_tower, put_together, save, save_overlay
 from training.tower_teaching import Eyes, MapLesson, TagLesson
 
 SCHEDULE = Schedule(minutes=60, learning_rate=3e-4, weight_decay=0.02, warmup_steps=200, ema_decay=0.998)
@@ -84,11 +84,19 @@ def train(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.tower", description=put_together.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m training.tower", description="What becomes of trained towers.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    together = commands.add_parser("together", help=put_together.__doc__)
     for name in ("tower", "start", "output"):
-        parser.add_argument(name, type=Path)
+        together.add_argument(name, type=Path)
+    overlay = commands.add_parser("overlay", help=save_overlay.__doc__)
+    for name in ("model", "base", "file"):
+        overlay.add_argument(name, type=Path)
     arguments = parser.parse_args()
-    put_together(arguments.tower, arguments.start, arguments.output)
+    if arguments.command == "together":
+        put_together(arguments.tower, arguments.start, arguments.output)
+    else:
+        save_overlay(arguments.model, arguments.base, arguments.file)
 
 
 if __name__ == "__main__":

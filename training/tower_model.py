@@ -117,3 +117,17 @@ def save(tower: Tower, start: Path, folder: Path) -> None:
 def put_together(tower: Path, start: Path, output: Path) -> None:
     """The local-dir `start` with the image tower of the local-dir `tower`, whose text tower may be missing."""
     save(load_tower(tower), start, output)
+
+
+def save_overlay(model: Path, base: Path, file: Path) -> None:
+    """Write into `file` what differs in the local-dir `model` from the local-dir `base`: an `ovseg.overlay` of it.
+
+    ValueError if the two are not of one architecture.
+    """
+    new, own = (load_file(folder / WEIGHTS_FILE) for folder in (model, base))
+    if {name: tensor.shape for name, tensor in new.items()} != {name: tensor.shape for name, tensor in own.items()}:
+        raise ValueError(
+            f"{model} and {base} differ in architecture, expected a model that was trained on from another"
+        )
+    differing = {name: tensor.contiguous() for name, tensor in new.items() if not torch.equal(tensor, own[name])}
+    save_file(differing, file, metadata={"format": "pt"})
