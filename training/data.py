@@ -7,7 +7,10 @@ import json
 import logging
 import os
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +36,8 @@ LATENT = 8  # px
 EVERY = 0.7
 # Scenes that a process draws at a time, and that a file of texts is about.
 _CHUNK, _BLOCK = 32, 1024
+# Chunks, at most, that are not worth other processes.
+_FEW = 4
 log = logging.getLogger(__name__)
 
 
@@ -186,25 +191,30 @@ def _draw_all(target: Path, first_seed: int, count: int) -> None:
             np.lib.format.open_memmap(target / f"{name}.npy", "w+", np.uint8, (count, *shape)).flush()
     blocks = [range(at, min(at + _BLOCK, count)) for at in range(0, count, _BLOCK)]
     blocks = [block for block in blocks if not _texts(target, block.start).exists()]
-    # A thread in each process: OpenCV would take as many as there are processors.
-    with ProcessPoolExecutor(os.cpu_count() or 1, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        waiting = [
-            [
-                pool.submit(_draw_some, target, first_seed, block[at : at + _CHUNK])
-                for at in range(0, len(block), _CHUNK)
-            ]
-            for block in blocks
-        ]
-        for block, parts in zip(blocks, waiting, strict=True):
+    chunks = [block[at : at + _CHUNK] for block in blocks for at in range(0, len(block), _CHUNK)]
+    draw = partial(_draw_some, target, first_seed)
+    with _processes() if len(chunks) > _FEW else nullcontext() as pool:
+        drawn = iter(pool.map(draw, chunks) if pool else map(draw, chunks))
+        for block in blocks:
             columns: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
-            for part in parts:
-                for column, some in zip(columns, part.result(), strict=True):
+            for part in itertools.islice(drawn, -(-len(block) // _CHUNK)):
+                for column, some in zip(columns, part, strict=True):
                     column += some
             # Last: its presence says that the block is complete.
             path = _texts(target, block.start)
             path.with_suffix(".tmp").write_text(json.dumps(columns))
             path.with_suffix(".tmp").replace(path)
             log.info("drew %d of %d scenes", block.stop, count)
+
+
+def _processes() -> ProcessPoolExecutor:
+    """As many as there are processors, begun anew: forks of a process in which OpenCV has run threads may hang.
+
+    A thread in each: OpenCV would take as many as there are processors.
+    """
+    return ProcessPoolExecutor(
+        os.cpu_count(), mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+    )
 
 
 def _draw_some(target: Path, first_seed: int, rows: range) -> tuple[list[Any], list[Any], list[Any]]:
