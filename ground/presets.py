@@ -76,4 +76,4 @@ def _preset_path(preset: str | Path) -> Path:
 
 def _preset_files() -> dict[str, Path]:
     folder = next((folder for folder in PRESET_FOLDERS if folder.is_dir()), PRESET_FOLDERS[0])
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
