@@ -26,32 +26,19 @@ import yaml
 from diffusers import AutoencoderKL, PixArtTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
 from PIL import Image
 
+from benchmarks.studies.sizes import SD1, SD1_PROMPT, SD_VAE, sd_schedule
 from emerdiff import Backbone, EmerDiff, EmerDiffConfig
 from emerdiff.backbones.parts import lean
 from emerdiff.backbones.pixart import PixArtBackbone
 from emerdiff.backbones.sd3 import SD3Backbone
 from emerdiff.backbones.unet import UNetBackbone
-from emerdiff.schedule import FlowSchedule, NoiseSchedule
+from emerdiff.schedule import FlowSchedule
 from emerdiff.speed import Speed
 from fusion.evaluation.measure import measured
 from ground.device import resolve_device, resolve_dtype
 from ground.presets import read_section
 from toyworld import scene
 
-_VAE = {
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-}
-_SD1 = {
-    "sample_size": 64,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-    "cross_attention_dim": 768,
-    "attention_head_dim": 8,
-}
 _SDXL = {
     "sample_size": 128,
     "block_out_channels": (320, 640, 1280),
@@ -100,20 +87,20 @@ class Site:
     def vae(self, *, upcast: bool = False, **changes: Any) -> Any:
         """As `Parts.vae` does it: in float32 where it overflows in float16, and for bfloat16."""
         dtype = self.dtype if self.dtype == torch.float16 and not upcast else torch.float32
-        return self.made(AutoencoderKL, {**_VAE, "latent_channels": 4, **changes}, dtype)
+        return self.made(AutoencoderKL, {**SD_VAE, **changes}, dtype)
 
     def noise(self, *shape: int) -> torch.Tensor:
         return torch.randn(*shape, device=self.device, dtype=self.dtype)
 
 
 def sd1(site: Site) -> Backbone:
-    return UNetBackbone(site.made(UNet2DConditionModel, _SD1), site.vae(), site.noise(1, 77, 768), _noise_schedule())
+    return UNetBackbone(site.made(UNet2DConditionModel, SD1), site.vae(), site.noise(1, *SD1_PROMPT), sd_schedule())
 
 
 def sdxl(site: Site, config: dict[str, Any] | None = None) -> Backbone:
     unet = site.made(UNet2DConditionModel, config or _SDXL)
     prompt, pooled = site.noise(1, 77, 2048), site.noise(1, 1280)
-    return UNetBackbone(unet, site.vae(upcast=True), prompt, _noise_schedule(), pooled=pooled)
+    return UNetBackbone(unet, site.vae(upcast=True), prompt, sd_schedule(), pooled=pooled)
 
 
 def ssd1b(site: Site) -> Backbone:
@@ -122,7 +109,7 @@ def ssd1b(site: Site) -> Backbone:
 
 def pixart(site: Site) -> Backbone:
     transformer = site.made(PixArtTransformer2DModel, _PIXART)
-    return PixArtBackbone(transformer, site.vae(upcast=True), site.noise(1, 1, 4096), _noise_schedule())
+    return PixArtBackbone(transformer, site.vae(upcast=True), site.noise(1, 1, 4096), sd_schedule())
 
 
 def sd3(site: Site) -> Backbone:
@@ -200,12 +187,6 @@ def _line(row: dict[str, Any]) -> str:
     if "reason" in row:
         return f"| {' | '.join(cells)} | {row['reason']} | – | – |"
     return f"| {' | '.join(cells)} | {row['speed']} | {row['seconds']:.2f} | {row['peak_gb']:.1f} |"
-
-
-def _noise_schedule() -> NoiseSchedule:
-    """Stable Diffusion's; of the others the betas differ, the cost does not."""
-    alphas = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)
-    return NoiseSchedule(tuple(alphas.tolist()), "epsilon")
 
 
 if __name__ == "__main__":

@@ -36,38 +36,18 @@ import yaml
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from torch.utils.flop_counter import FlopCounterMode
 
-from emerdiff import Backbone, EmerDiff, EmerDiffConfig
-from emerdiff.affinity import Affinity, affinity_modules, affinity_of
-from emerdiff.attention import first_outputs, shared_attention
-from emerdiff.backbones.parts import lean, with_transposed_upsampling
+from benchmarks.studies.costs import counted, paper_costs, paper_table
+from benchmarks.studies.sizes import SD1, SD1_PROMPT, SD_VAE, sd_schedule
+from emerdiff import EmerDiff, EmerDiffConfig
+from emerdiff.backbones.parts import lean
 from emerdiff.backbones.unet import UNetBackbone
 from emerdiff.frame import to_frame
-from emerdiff.prefix import recorded_prefix, resumed_after
-from emerdiff.schedule import NoiseSchedule
-from emerdiff.speed import SPEEDS
 from fusion.evaluation.datasets import open_dataset
 from fusion.evaluation.measure import measured
 from fusion.evaluation.metrics import boundary_f, class_counts, majority_regions, mean_iou
 
 WITHIN = 2  # px between a border and a true one
-PAPER_TFLOP = 887  # 916 UNet calls, 60 decodings and one encoding at 512×512, as `paper_costs` counts them
-_SD1 = {
-    "sample_size": 64,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-    "cross_attention_dim": 768,
-    "attention_head_dim": 8,
-}
-_SD_VAE = {
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "latent_channels": 4,
-}
 # Served to `--against`: a line in is a .npy file of an image, a line out are the seconds of its masks.
 _OTHER = """
 import sys, time, numpy as np
@@ -120,7 +100,7 @@ def main() -> None:
     (output / "speed.json").write_text(json.dumps(report, indent=1) + "\n")
     table = _table(rows)
     if random:
-        table += "\n" + _paper_table(report["paper"])
+        table += "\n" + paper_table(report["paper"])
     (output / "speed.md").write_text(table)
     print(table)
     _plot(rows, output / "speed.png")
@@ -158,17 +138,12 @@ def _sd1(arguments: argparse.Namespace) -> EmerDiff:
     device, dtype = torch.device("cuda" if cuda else "cpu"), torch.float16 if cuda else torch.float32
     torch.manual_seed(0)
     with device:
-        unet, vae = UNet2DConditionModel(**_SD1), AutoencoderKL(**_SD_VAE)
+        unet, vae = UNet2DConditionModel(**SD1), AutoencoderKL(**SD_VAE)
     models = [lean(each.eval().to(dtype)) for each in (unet, vae)]
-    prompt = torch.randn(1, 77, 768, device=device, dtype=dtype)
-    backbone = UNetBackbone(*models, prompt, _sd_schedule())
+    prompt = torch.randn(1, *SD1_PROMPT, device=device, dtype=dtype)
+    backbone = UNetBackbone(*models, prompt, sd_schedule())
     settings = {"clusters": 4, "num_timesteps": 5, "timestep_modulate": 201, **_settings(arguments)}
     return EmerDiff(backbone, EmerDiffConfig(model="random", **settings))
-
-
-def _sd_schedule() -> NoiseSchedule:
-    alphas = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)
-    return NoiseSchedule(tuple(alphas.tolist()), "epsilon")
 
 
 def _samples(arguments: argparse.Namespace, random: bool) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
@@ -212,7 +187,7 @@ def measure(
     calls = {mode: _call(model, mode) for mode in modes}
     image = samples[0][0]
     whole = _unet_flops(model, image)
-    flops = {mode: _counted(lambda call=call: call(image)) for mode, call in calls.items()}  # warms up as well
+    flops = {mode: counted(lambda call=call: call(image)) for mode, call in calls.items()}  # warms up as well
     seconds: dict[str, list[float]] = {}
     peaks: dict[str, list[float]] = {}
     scores: dict[str, list[tuple[float, float, float]]] = {}
@@ -269,88 +244,10 @@ def matched_iou(expected: NDArray[np.int32], found: NDArray[np.int32]) -> float:
     return float(ious[rows, columns][present[rows]].mean())
 
 
-def _counted(call: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return int(counter.get_total_flops())
-
-
 @torch.inference_mode()
 def _unet_flops(model: EmerDiff, image: NDArray[np.uint8]) -> int:
     latent = model.backbone.encode(to_frame(image, model._frame_hw(image)))
-    return _counted(lambda: model.backbone.predict(latent, 1))
-
-
-@torch.no_grad()
-def paper_costs(clusters: int = 30, timesteps: int = 15, batch: int = 16) -> dict[str, Any]:
-    """TFLOP of each kind of call of Stable Diffusion 1.x at 512×512, for one item, and of each mode altogether.
-
-    A call for a batch shares one softmax: `batch` items bear its cost together.
-    """
-    with torch.device("meta"):
-        unet, vae = UNet2DConditionModel(**_SD1).eval(), AutoencoderKL(**_SD_VAE).eval()
-        latents, prompts = torch.empty(batch, 4, 64, 64), torch.empty(batch, 77, 768)
-        timestep, offsets = torch.zeros(()), torch.empty(batch, 16, 16)
-
-    backbone = UNetBackbone(unet, vae, prompts[:1], _sd_schedule())
-
-    def unet_call(count: int = 1) -> object:
-        return unet(latents[:count], timestep, prompts[:count])
-
-    def until(modules: list[Any]) -> int:
-        def call() -> None:
-            with first_outputs(modules):
-                unet_call()
-
-        return _counted(call)
-
-    defaults = EmerDiffConfig(model="meta")
-    layer = unet.get_submodule(defaults.modulation_layer)
-    plain = {"unet": _counted(unet_call), "decode": _counted(lambda: vae.decode(latents[:1]))}
-    with_transposed_upsampling(unet)
-    with_transposed_upsampling(vae)
-    with shared_attention(unet):
-        with recorded_prefix(unet, layer) as prefix:
-            first = _counted(unet_call)
-        with resumed_after(prefix, offsets, (64, 64)):
-            tail = _counted(lambda: unet_call(batch)) // batch
-        follower = _counted(lambda: unet_call(batch)) // batch
-    parts = {
-        "encode": _counted(lambda: vae.encode(torch.empty(1, 3, 512, 512, device="meta"))),
-        "unet, as the paper": plain["unet"],
-        "decode, as the paper": plain["decode"],
-        "unet": first,
-        "follower": follower,
-        "tail": tail,
-        "decode": _counted(lambda: vae.decode(latents[:1])),
-        "features": until([unet.get_submodule(defaults.feature_layer).to_q]),
-        "affinity": until(affinity_modules(backbone)),
-        "spread": _counted(lambda: _meta_affinity(backbone).spread(torch.empty(clusters, 16, 16, device="meta"))),
-    }
-    trajectories, passes = 2 * clusters, SPEEDS["fast"].passes
-    instant = parts["encode"] + parts["features"] + parts["affinity"] + parts["spread"]
-    modes = {
-        "reference": parts["encode"]
-        + (1 + timesteps + trajectories * timesteps) * parts["unet, as the paper"]
-        + trajectories * parts["decode, as the paper"],
-        "exact": parts["encode"]
-        + parts["features"]
-        + timesteps * parts["unet"]
-        + trajectories * (parts["tail"] + (timesteps - 1) * parts["follower"] + parts["decode"]),
-        "fast": instant + parts["unet"] + passes * parts["tail"],
-        "instant": instant,
-    }
-    return {
-        "clusters": clusters,
-        "timesteps": timesteps,
-        "parts_tflop": {name: count / 1e12 for name, count in parts.items()},
-        "modes_tflop": {name: count / 1e12 for name, count in modes.items()},
-    }
-
-
-def _meta_affinity(backbone: Backbone) -> Affinity:
-    projections = [torch.empty(64 * 64, module.out_features, device="meta") for module in affinity_modules(backbone)]
-    return affinity_of(backbone, projections, (64, 64))
+    return counted(lambda: model.backbone.predict(latent, 1))
 
 
 def _table(rows: list[Row]) -> str:
@@ -359,15 +256,6 @@ def _table(rows: list[Row]) -> str:
         cells = [_number(row.tflop, 4), _number(row.unet_calls, 1), _number(row.seconds, 2), _number(row.ratio, 3)]
         cells += [_number(row.peak_mb, 0), *(_number(each, 3) for each in (row.agreement, row.bound, row.boundary_f2))]
         lines.append(f"| {row.mode} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _paper_table(paper: dict[str, Any]) -> str:
-    modes = paper["modes_tflop"]
-    lines = [f"K = {paper['clusters']}, {paper['timesteps']} timesteps from t_m, 512×512, as counted:", ""]
-    lines += ["| mode | TFLOP | of the reference |", "|---" * 3 + "|"]
-    lines += [f"| {mode} | {cost:.2f} | {cost / modes['reference']:.4f} |" for mode, cost in modes.items()]
-    lines += ["", "One item of " + " · ".join(f"{name}: {cost:.3f}" for name, cost in paper["parts_tflop"].items())]
     return "\n".join(lines) + "\n"
 
 
