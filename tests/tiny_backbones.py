@@ -19,8 +19,8 @@ from diffusers import (
     UNet2DConditionModel,
     VQModel,
 )
-from tiny_emerdiff import tiny_tokenizer, tiny_unet, tiny_vae
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
+from tiny_emerdiff import tiny_text_config, tiny_tokenizer, tiny_unet, tiny_vae
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from emerdiff.backbones.dit import DiTBackbone
 from emerdiff.backbones.pixart import PixArtBackbone
@@ -203,18 +203,7 @@ def save_family(folder: Path, family: str, **index: Any) -> Path:
 
 def _clip(folder: Path, number: str, width: int, projected: int | None = None) -> Any:
     tokenizer = tiny_tokenizer(folder / f"tokenizer{number}")
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=16,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        max_position_embeddings=77,
-        projection_dim=projected or width,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    config = tiny_text_config(tokenizer, width, layers=3, projection_dim=projected or width)
     return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
 
 

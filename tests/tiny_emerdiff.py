@@ -98,24 +98,28 @@ def picture(height: int = 64, width: int = 64, seed: int = 0) -> np.ndarray:
     return noise.astype(np.uint8)
 
 
+def tiny_text_config(tokenizer: Any, width: int, *, layers: int, **changes: Any) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        max_position_embeddings=77,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **changes,
+    )
+
+
 def save_folder(folder: Path, layout: str = "sd1") -> Path:
     """A folder as `StableDiffusionPipeline.save_pretrained` lays it out, with random weights as safetensors."""
     torch.manual_seed(0)
     tiny_unet(layout).save_pretrained(folder / "unet")
     tiny_vae().save_pretrained(folder / "vae")
     tokenizer = tiny_tokenizer(folder / "tokenizer")
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=_PROMPT_WIDTH,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=77,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    CLIPTextModel(text).save_pretrained(folder / "text_encoder")
+    CLIPTextModel(tiny_text_config(tokenizer, _PROMPT_WIDTH, layers=2)).save_pretrained(folder / "text_encoder")
     if layout == "sd2":
         scheduler = DDIMScheduler(**_BETAS, prediction_type="v_prediction", steps_offset=1, clip_sample=False)
     else:

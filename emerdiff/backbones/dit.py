@@ -10,7 +10,6 @@ from diffusers import DiTTransformer2DModel
 from torch import Tensor
 
 from emerdiff.backbones.parts import Parts
-from emerdiff.backbones.protocol import check_channels
 from emerdiff.backbones.transformer import TransformerBackbone
 from emerdiff.schedule import Schedule
 from ground.turns import Turns
@@ -25,9 +24,6 @@ class DiTBackbone(TransformerBackbone):
     schedule: Schedule
     decoder: Any = None
     turns: Turns = field(default_factory=Turns, repr=False)
-
-    def __post_init__(self) -> None:
-        check_channels(self, "transformer")
 
     def frame_hw(self, size_hw: tuple[int, int], image_size: int) -> tuple[int, int]:
         """Square, whatever the image: diffusers lays out what the model gives as a square."""

@@ -10,7 +10,6 @@ from diffusers import PixArtTransformer2DModel
 from torch import Tensor
 
 from emerdiff.backbones.parts import Parts
-from emerdiff.backbones.protocol import check_channels
 from emerdiff.backbones.texts import t5_states
 from emerdiff.backbones.transformer import TransformerBackbone
 from emerdiff.schedule import Schedule
@@ -28,9 +27,6 @@ class PixArtBackbone(TransformerBackbone):
     schedule: Schedule
     decoder: Any = None
     turns: Turns = field(default_factory=Turns, repr=False)
-
-    def __post_init__(self) -> None:
-        check_channels(self, "transformer")
 
     def layer(self, name: str, field: str) -> Any:
         """As for all; ValueError for a cross-attention whose output is to be offset, too.

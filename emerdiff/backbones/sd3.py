@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from emerdiff.backbones.parts import Parts
-from emerdiff.backbones.protocol import check_channels
 from emerdiff.backbones.texts import clip_pooled, t5_states
 from emerdiff.backbones.transformer import TransformerBackbone
 from emerdiff.schedule import Schedule
@@ -31,9 +30,6 @@ class SD3Backbone(TransformerBackbone):
     schedule: Schedule
     decoder: Any = None
     turns: Turns = field(default_factory=Turns, repr=False)
-
-    def __post_init__(self) -> None:
-        check_channels(self, "transformer")
 
     def frame_hw(self, size_hw: tuple[int, int], image_size: int) -> tuple[int, int]:
         """About image_size² pixels; a side for which the model has no position embeddings is squeezed."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emerdiff.backbones.protocol import Backbone
+from emerdiff.backbones.protocol import Backbone, check_channels
 
 # Bytes that a pass takes for one token, over those of the token itself: a feed-forward layer is four times as wide, and
 # is there before and after its activation, beside the residual and what attention holds. With some room.
@@ -19,6 +19,9 @@ class TransformerBackbone(Backbone):
     """A diffusion transformer; a subclass is a frozen dataclass with `transformer` among its fields."""
 
     transformer: Any
+
+    def __post_init__(self) -> None:
+        check_channels(self, "transformer")
 
     @property
     def denoiser(self) -> Any:
