@@ -106,11 +106,9 @@ def batch(
         raise typer.BadParameter("--num-gpus is for workers on Ray: give --concurrency, too")
     if concurrency is None:
         use_threads(threads)
-    from fusion.cli.labels import labels_of, note_kinds
+    from fusion.cli.labels import labelled_run
     from fusion.fleet.cluster import Cluster
     from fusion.fleet.run import open_fleet
-    from fusion.models.presets import load_preset
-    from fusion.runs.spec import RunSpec
 
     overridden = options.overrides_of(
         overrides,
@@ -123,17 +121,17 @@ def batch(
         min_margin=min_margin,
         min_area=min_area,
     )
-    spec = RunSpec(
-        preset=load_preset(preset, overridden),
-        labels=labels_of(labels),
-        background=labels_of(background) if background is not None else (),
+    spec = labelled_run(
+        preset,
+        overridden,
+        labels,
+        background,
         masks=masks,
         seed=seed,
         device=device,
         dtype=dtype,
         **options.given(max_megapixels=max_megapixels, bits=bits),
     )
-    note_kinds(spec.labels)
     fleet = open_fleet(
         spec,
         inputs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ground.paths import user_path
 from ovseg.labels import SUFFIXES, read_labels
@@ -12,6 +12,7 @@ from ovseg.labels import SUFFIXES, read_labels
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fusion.runs.spec import RunSpec
     from ovseg.labels import Label
 
 log = logging.getLogger(__name__)
@@ -42,3 +43,20 @@ def note_kinds(labels: Sequence[Label]) -> None:
         log.warning(
             'all labels are %s: panopticapi divides by zero where there is no %s; say "NAME [%s]"', kind, other, other
         )
+
+
+def labelled_run(
+    preset: str, overrides: Sequence[str], labels: str, background: str | None, **settings: Any
+) -> RunSpec:
+    """The run that a command's options ask for; `settings` are fields of RunSpec. Logs what `note_kinds` notes."""
+    from fusion.models.presets import load_preset
+    from fusion.runs.spec import RunSpec
+
+    spec = RunSpec(
+        preset=load_preset(preset, overrides),
+        labels=labels_of(labels),
+        background=labels_of(background) if background is not None else (),
+        **settings,
+    )
+    note_kinds(spec.labels)
+    return spec

@@ -53,10 +53,8 @@ def segment(
 
     set_up_output(verbose=verbose, quiet=quiet)
     use_threads(threads)
-    from fusion.cli.labels import labels_of, note_kinds
-    from fusion.models.presets import load_preset
+    from fusion.cli.labels import labelled_run
     from fusion.runs.folder import opened_run
-    from fusion.runs.spec import RunSpec
 
     overridden = options.overrides_of(
         overrides,
@@ -69,10 +67,11 @@ def segment(
         min_margin=min_margin,
         min_area=min_area,
     )
-    spec = RunSpec(
-        preset=load_preset(preset, overridden),
-        labels=labels_of(labels),
-        background=labels_of(background) if background is not None else (),
+    spec = labelled_run(
+        preset,
+        overridden,
+        labels,
+        background,
         masks=masks,
         seed=seed,
         device=device,
@@ -82,7 +81,6 @@ def segment(
             segmentation=segmentation, tile=tile, overlap=overlap, max_megapixels=max_megapixels, bits=bits
         ),
     )
-    note_kinds(spec.labels)
     with opened_run(spec, inputs, output, limit=limit, every=every, overwrite=overwrite) as run:
         code = run_to_end(run.start, len(run.files), quiet=quiet)
     raise typer.Exit(code)
