@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tiny_adapt import save_images
 from tiny_ovseg import save_with_bert
 from torch import Tensor
 
@@ -35,23 +35,20 @@ def start(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Ten noise images with tags, and ten whose halves are cat and grass, in composites."""
-    folder, rng, rows = tmp_path_factory.mktemp("images"), np.random.default_rng(0), []
-    for source, tags in (("streets", "road;building;sky;tree"), ("pets", "cat"), ("composites", "cat;grass")):
-        (folder / "images" / source).mkdir(parents=True)
-        for index in range(10):
-            path = f"images/{source}/{index:02}.png"
-            Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)).save(folder / path)
-            rows.append({"path": path, "tags": tags, "caption": ""})
+    """Ten noise images with tags of each of two sources, and ten composites: cat, grass and an unknown rest."""
+    folder = tmp_path_factory.mktemp("images")
+    rows = [
+        f"images/{source}/{index:02}.png,{tags},"
+        for source, tags in (("streets", "road;building;sky;tree"), ("pets", "cat"), ("composites", "cat;grass"))
+        for index in range(10)
+    ]
+    save_images(folder, [row.split(",")[0] for row in rows], (60, 40))
+    (folder / "captions.csv").write_text("\n".join(["path,tags,caption", *rows]) + "\n")
     (folder / "labels/composites").mkdir(parents=True)
     (folder / "labels/composites/names.txt").write_text("cat\ngrass\n")
-    halves = np.repeat(np.array([[0, 1, 255]], np.uint8), [30, 20, 10], axis=1).repeat(40, axis=0)
+    truth = np.repeat(np.array([[0, 1, 255]], np.uint8), [30, 20, 10], axis=1).repeat(40, axis=0)
     for index in range(10):
-        Image.fromarray(halves).save(folder / f"labels/composites/{index:02}.png")
-    with (folder / "captions.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["path", "tags", "caption"])
-        writer.writeheader()
-        writer.writerows(rows)
+        Image.fromarray(truth).save(folder / f"labels/composites/{index:02}.png")
     return folder
 
 

@@ -6,18 +6,45 @@ import argparse
 import importlib
 import logging
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from toyworld.scene import TRAIN_SEEDS, VALIDATION_SEEDS
-from training.data import scene_cache
-from training.hardware import choose_hardware
+from training.data import SceneCache, scene_cache
+from training.hardware import Hardware, choose_hardware
+from training.loop import Schedule
 from training.photos import large_squares, squares
 
 CLIP_WEIGHTS, PHOTO_WEIGHTS = (Path(__file__).parents[1] / "ovseg/weights" / name for name in ("mini", "photo"))
+SCENES = 12_000  # to learn from, unless --scenes says it
 
 
 def main() -> None:
+    parser = _parser()
+    arguments = parser.parse_args()
+    try:
+        check(arguments)
+        hardware = choose_hardware(arguments.device, arguments.dtype)
+    except ValueError as error:
+        parser.error(str(error))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if arguments.model == "scenes":
+        os.nice(10)  # who draws scenes beside a training does not hold it up
+        _scenes(arguments)
+        return
+    trainer = importlib.import_module(f"training.{arguments.model.replace('-', '_')}")
+    if arguments.model == "mini":
+        _train_mini(trainer, arguments, hardware)
+        return
+    minutes = trainer.SCHEDULE.minutes if arguments.minutes is None else arguments.minutes
+    schedule = replace(trainer.SCHEDULE, minutes=minutes, restart=arguments.restart)
+    of_images = arguments.model in ("photo-clip", "tower")
+    (_train_on_images if of_images else _train_on_scenes)(trainer, arguments, schedule, hardware)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training", description="Train an embedded model on the toy world, or on your photographs."
     )
@@ -77,98 +104,83 @@ def main() -> None:
     parser.add_argument(
         "--dtype", default="auto", help="auto, float32, bfloat16: of autocast (auto: bfloat16 where it is fast)"
     )
-    arguments = parser.parse_args()
-    if arguments.start and not arguments.start.is_dir():
-        parser.error(f"--start {arguments.start}: expected a folder of weights, such as emerdiff/weights/mini")
-    if arguments.text and arguments.model not in ("unet", "mini"):
-        parser.error("--text is for unet and mini: the text tower that embeds the captions")
-    text = arguments.text or CLIP_WEIGHTS
-    if arguments.model in ("unet", "mini") and not (text / "open_clip_config.json").is_file():
-        parser.error(f"--text {text}: expected a folder with open_clip_config.json, such as ovseg/weights/mini")
-    try:
-        hardware = choose_hardware(arguments.device, arguments.dtype)
-    except ValueError as error:
-        parser.error(str(error))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    return parser
 
-    run, weights, cache = (arguments.runs / name for name in (arguments.model, "weights", "cache"))
-    count = 12_000 if arguments.scenes is None else arguments.scenes
-    if arguments.batch is not None and not (arguments.batch > 0 and arguments.model in ("vae", "unet", "mini")):
-        parser.error(f"--batch {arguments.batch}: expected a number of images a step, for vae, unet or mini")
-    if arguments.model == "scenes":
-        os.nice(10)  # who draws scenes beside a training does not hold it up
-        scene_cache(cache, TRAIN_SEEDS.start, count)
-        return
-    if arguments.start and arguments.model == "mini":
-        parser.error("--start is not for mini, which begins from nothing")
-    trainer = importlib.import_module(f"training.{arguments.model.replace('-', '_')}")
-    if arguments.images and arguments.model == "clip":
-        parser.error("--images is not for clip, which learns from scenes alone: vae, unet or photo-clip expected")
-    of_towers = ("maps", "head_only", "views", "learning_rate")
-    if arguments.model != "tower" and (given := [name for name in of_towers if getattr(arguments, name)]):
-        parser.error(f"--{given[0].replace('_', '-')} is for tower")
-    if (arguments.images or arguments.model in ("photo-clip", "tower")) and not (
-        arguments.images and arguments.images.is_dir()
-    ):
-        parser.error(f"--images {arguments.images}: expected a folder with captions.csv")
-    if arguments.decoder_only and not (arguments.model == "vae" and arguments.start):
-        parser.error("--decoder-only is for vae with --start: it keeps the encoder of those weights")
-    if arguments.latent_channels:
-        if arguments.model != "vae":
-            parser.error("--latent-channels is for vae; a unet has as many as its vae")
-        if arguments.decoder_only:
-            parser.error("--latent-channels changes the latents, which --decoder-only keeps")
-    if arguments.model == "mini":
-        minutes = trainer.MINUTES if arguments.minutes is None else arguments.minutes
-        trainer.train(
-            arguments.images,
-            count,
-            minutes,
-            arguments.runs,
-            text=text,
-            resume=arguments.resume,
-            batch=arguments.batch,
-            hardware=hardware,
-        )
-        return
-    minutes = trainer.SCHEDULE.minutes if arguments.minutes is None else arguments.minutes
-    schedule = replace(trainer.SCHEDULE, minutes=minutes, restart=arguments.restart)
+
+def check(arguments: argparse.Namespace) -> None:
+    """ValueError for options that mean nothing to the model, and folders that are not what they should be."""
+    model, start, images, batch = (getattr(arguments, name) for name in ("model", "start", "images", "batch"))
+    if start and not start.is_dir():
+        raise ValueError(f"--start {start}: expected a folder of weights, such as emerdiff/weights/mini")
+    if start and model == "mini":
+        raise ValueError("--start is not for mini, which begins from nothing")
+    if arguments.text and model not in ("unet", "mini"):
+        raise ValueError("--text is for unet and mini: the text tower that embeds the captions")
+    text = arguments.text or CLIP_WEIGHTS
+    if model in ("unet", "mini") and not (text / "open_clip_config.json").is_file():
+        raise ValueError(f"--text {text}: expected a folder with open_clip_config.json, such as ovseg/weights/mini")
+    if batch is not None and not (batch > 0 and model in ("vae", "unet", "mini")):
+        raise ValueError(f"--batch {batch}: expected a number of images a step, for vae, unet or mini")
+    if images and model == "clip":
+        raise ValueError("--images is not for clip, which learns from scenes alone: vae, unet or photo-clip expected")
+    if (images or model in ("photo-clip", "tower")) and not (images and images.is_dir()):
+        raise ValueError(f"--images {images}: expected a folder with captions.csv")
+    for name in ("maps", "head_only", "views", "learning_rate"):
+        if model != "tower" and getattr(arguments, name):
+            raise ValueError(f"--{name.replace('_', '-')} is for tower")
+    if arguments.views and not re.fullmatch(r"\d+,\d+", arguments.views):
+        raise ValueError(f"--views {arguments.views}: expected two numbers, as 96,32")
+    if arguments.decoder_only and not (model == "vae" and start):
+        raise ValueError("--decoder-only is for vae with --start: it keeps the encoder of those weights")
+    if arguments.latent_channels and model != "vae":
+        raise ValueError("--latent-channels is for vae; a unet has as many as its vae")
+    if arguments.latent_channels and arguments.decoder_only:
+        raise ValueError("--latent-channels changes the latents, which --decoder-only keeps")
+
+
+def _train_mini(trainer: Any, arguments: argparse.Namespace, hardware: Hardware) -> None:
+    trainer.train(
+        arguments.images,
+        SCENES if arguments.scenes is None else arguments.scenes,
+        trainer.MINUTES if arguments.minutes is None else arguments.minutes,
+        arguments.runs,
+        text=arguments.text or CLIP_WEIGHTS,
+        resume=arguments.resume,
+        batch=arguments.batch,
+        hardware=hardware,
+    )
+
+
+def _train_on_images(trainer: Any, arguments: argparse.Namespace, schedule: Schedule, hardware: Hardware) -> None:
+    """Train photo-clip or tower."""
     if arguments.model == "photo-clip":
-        trainer.train(
-            arguments.images,
-            schedule,
-            run,
-            weights,
-            start=arguments.start or PHOTO_WEIGHTS,
-            resume=arguments.resume,
-            size=arguments.size or trainer.LARGEST,
-            scenes=scene_cache(cache, TRAIN_SEEDS.start, arguments.scenes) if arguments.scenes else None,
-            hardware=hardware,
-        )
-        return
-    if arguments.model == "tower":
-        try:
-            tagged, mapped = map(int, (arguments.views or f"{trainer.TAGGED},{trainer.MAPPED}").split(","))
-        except ValueError:
-            parser.error(f"--views {arguments.views}: expected two numbers, as 96,32")
+        options: dict[str, Any] = {"size": arguments.size or trainer.LARGEST}
+    else:
         schedule = replace(schedule, learning_rate=arguments.learning_rate or schedule.learning_rate)
-        trainer.train(
-            arguments.images,
-            schedule,
-            run,
-            weights,
-            start=arguments.start or PHOTO_WEIGHTS,
-            resume=arguments.resume,
-            maps=tuple(name for name in arguments.maps.split(",") if name),
-            head_only=arguments.head_only,
-            batch=(tagged, mapped),
-            side=arguments.size or trainer.SIDE,
-            scenes=scene_cache(cache, TRAIN_SEEDS.start, arguments.scenes) if arguments.scenes else None,
-            hardware=hardware,
-        )
-        return
-    train_scenes = scene_cache(cache, TRAIN_SEEDS.start, count)
-    validation = scene_cache(cache, VALIDATION_SEEDS.start, 100)
+        options = {
+            "maps": tuple(name for name in arguments.maps.split(",") if name),
+            "head_only": arguments.head_only,
+            "side": arguments.size or trainer.SIDE,
+        }
+        if arguments.views:
+            options["batch"] = tuple(map(int, arguments.views.split(",")))
+    trainer.train(
+        arguments.images,
+        schedule,
+        arguments.runs / arguments.model,
+        arguments.runs / "weights",
+        start=arguments.start or PHOTO_WEIGHTS,
+        resume=arguments.resume,
+        scenes=_scenes(arguments) if arguments.scenes else None,
+        hardware=hardware,
+        **options,
+    )
+
+
+def _train_on_scenes(trainer: Any, arguments: argparse.Namespace, schedule: Schedule, hardware: Hardware) -> None:
+    """Train vae, clip or unet."""
+    cache, count = arguments.runs / "cache", SCENES if arguments.scenes is None else arguments.scenes
+    train_scenes = _scenes(arguments)
     options = {"start": arguments.start, "resume": arguments.resume, "hardware": hardware}
     if arguments.model in ("vae", "unet"):
         options["batch"] = arguments.batch
@@ -177,10 +189,17 @@ def main() -> None:
     if arguments.model == "vae":
         options |= {"decoder_only": arguments.decoder_only, "latent_channels": arguments.latent_channels}
     if arguments.model == "unet":
-        options["text"] = text
+        options["text"] = arguments.text or CLIP_WEIGHTS
         if arguments.images:
             options["large"] = large_squares(cache, arguments.images, count)
-    trainer.train(train_scenes, validation, schedule, run, weights, **options)
+    validation = scene_cache(cache, VALIDATION_SEEDS.start, 100)
+    run = arguments.runs / arguments.model
+    trainer.train(train_scenes, validation, schedule, run, arguments.runs / "weights", **options)
+
+
+def _scenes(arguments: argparse.Namespace) -> SceneCache:
+    count = SCENES if arguments.scenes is None else arguments.scenes
+    return scene_cache(arguments.runs / "cache", TRAIN_SEEDS.start, count)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -40,7 +39,6 @@ SMALLEST, SMALLEST_EXHAUSTIVE, SMALLEST_MAPPED = 0.75, 0.9, 0.25
 # All that regions of scenes are called.
 TOY_NAMES = (*KINDS, *SKIES, *(full_name(*of, kind) for kind in OBJECTS for of in product(COLORS, PATTERNS)))
 REGIONS = 255  # of one label map, at most; this one is unknown
-log = logging.getLogger(__name__)
 Some = TypeVar("Some", bound="Words | Tagged | Mapped | TagDraw | MapDraw")
 
 
