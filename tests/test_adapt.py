@@ -6,27 +6,32 @@ import itertools
 import json
 import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_adapt import save_images, save_start, save_user_folder
 
 from fusion.cli import app
 from fusion.models.presets import load_preset
 from fusion.models.segmenter import Segmenter
+from ovseg.fetch import WEIGHTS_FILE
 from training import loop, photo_clip
 from training.adapt import masks as masks_of
 from training.adapt import recipe
 from training.adapt import words as words_of
+from training.adapt.folder import read_collection
 from training.adapt.recipe import adapt
 from training.adapt.report import lines, markdown
-from training.adapt.split import Split
-from training.adapt.task import Task
-from training.adapt.words import _rank_captions, _rank_tags
+from training.adapt.result import write_preset
+from training.adapt.split import Split, split
+from training.adapt.task import Task, planned
+from training.adapt.words import _rank_captions, _rank_tags, merged
 from training.hardware import CPU
 from training.photos import Photo
 
@@ -220,3 +225,23 @@ def test_the_command_line_adapts_and_shows_the_report(user, start, tmp_path, cap
     shown = capsys.readouterr()
     assert "noise not predicted" in shown.out and f"--preset {output / 'preset.yaml'}" in shown.out.replace("\n", "")
     assert "masks learn for 0.0 minutes from 36 images" in caplog.text
+
+
+def test_the_overlay_of_a_start_is_in_the_weights_and_no_more_in_the_preset(user, start, tmp_path):
+    overlay, changed = tmp_path / "other.safetensors", tmp_path / "start.yaml"
+    values = yaml.safe_load(start.read_text())
+    folder = Path(values["ovseg"]["model"].removeprefix("local-dir:"))
+    own = load_file(folder / WEIGHTS_FILE)
+    save_file({"logit_scale": own["logit_scale"] + 1}, overlay)
+    values["ovseg"]["overlay"] = str(overlay)
+    changed.write_text(yaml.safe_dump(values))
+    plan = planned(Task(user, tmp_path / "out", start=str(changed)), read_collection(user, tmp_path / "out"))
+    whole = merged(plan.preset.ovseg, plan.words, tmp_path / "merged")
+    state = load_file(whole / WEIGHTS_FILE)
+    assert state.keys() == own.keys()
+    torch.testing.assert_close(state["logit_scale"].float(), own["logit_scale"].float() + 1, rtol=1e-3, atol=1e-3)
+    assert merged(plan.preset.ovseg, plan.words, whole) == whole  # made once
+    assert merged(replace(plan.preset.ovseg, overlay=None), plan.words, tmp_path / "none") == plan.words
+    path = write_preset(plan, split(plan.collection, tmp_path / "work"))
+    assert "overlay" not in yaml.safe_load(path.read_text())["ovseg"]
+    assert f"with {overlay}`, licence" in (tmp_path / "out/README.md").read_text()

@@ -49,9 +49,10 @@ def write_preset(plan: Plan, halves: Split) -> Path:
         section, model = _MODELS[part]
         settings = dict(values[section])
         license = settings.get("license") or "not stated"
-        licenses.append(f"- {part}: `{settings['model']}`, licence: {license}")
-        settings |= {"model": model, "license": f"of {settings['model']} ({license}) and of the images, see {CARD}"}
-        settings.pop("overlay", None)  # it is in the weights now
+        overlay = settings.pop("overlay", None)  # it is in the weights now
+        source = settings["model"] + (f" with {overlay}" if overlay else "")
+        licenses.append(f"- {part}: `{source}`, licence: {license}")
+        settings |= {"model": model, "license": f"of {source} ({license}) and of the images, see {CARD}"}
         values[section] = settings
     path = output / PRESET
     write_bytes(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode())
