@@ -50,9 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "model",
-        choices=("mini", "vae", "clip", "unet", "photo-clip", "tower", "scenes"),
-        help="mini: vae, then unet, from nothing; unet needs a trained vae in the same --runs folder, photo-clip and "
-        "tower a folder of --images; scenes draws the scenes alone",
+        choices=("mini", "vae", "clip", "unet", "dit", "photo-clip", "tower", "scenes"),
+        help="mini: vae, then unet, from nothing; unet and dit need a trained vae in the same --runs folder or in "
+        "--start, photo-clip and tower a folder of --images; scenes draws the scenes alone",
     )
     parser.add_argument(
         "--minutes", type=float, help="training time in all, resumed runs included (default: the model's own)"
@@ -75,17 +75,19 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="vae: keep the encoder as it is, for a UNet that was trained on its latents",
     )
-    parser.add_argument("--batch", type=int, help="vae, unet, mini: images a step (default: more on a GPU)")
+    parser.add_argument("--batch", type=int, help="vae, unet, dit, mini: images a step (default: more on a GPU)")
     parser.add_argument("--latent-channels", type=int, help="vae: how many (default: as in --start, or 4)")
     parser.add_argument(
         "--text",
         type=Path,
-        help="unet and mini: an open_clip folder whose text tower embeds the captions (default: ovseg/weights/mini)",
+        help="unet and mini: an open_clip folder whose text tower embeds the captions; dit takes its tokenizer alone "
+        "(default: ovseg/weights/mini)",
     )
     parser.add_argument(
         "--images",
         type=Path,
-        help="a folder with captions.csv (path,tags,caption): for photo-clip, and beside scenes for mini, vae and unet",
+        help="a folder with captions.csv (path,tags,caption): for photo-clip, and beside scenes for mini, vae, unet "
+        "and dit",
     )
     parser.add_argument(
         "--maps", default="", help="tower: sources of --images whose label maps teach, too, as NAME,NAME: composites"
@@ -114,13 +116,13 @@ def check(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--start {start}: expected a folder of weights, such as emerdiff/weights/mini")
     if start and model == "mini":
         raise ValueError("--start is not for mini, which begins from nothing")
-    if arguments.text and model not in ("unet", "mini"):
-        raise ValueError("--text is for unet and mini: the text tower that embeds the captions")
+    if arguments.text and model not in ("unet", "dit", "mini"):
+        raise ValueError("--text is for unet, dit and mini: the text tower that embeds the captions")
     text = arguments.text or CLIP_WEIGHTS
-    if model in ("unet", "mini") and not (text / "open_clip_config.json").is_file():
+    if model in ("unet", "dit", "mini") and not (text / "open_clip_config.json").is_file():
         raise ValueError(f"--text {text}: expected a folder with open_clip_config.json, such as ovseg/weights/mini")
-    if batch is not None and not (batch > 0 and model in ("vae", "unet", "mini")):
-        raise ValueError(f"--batch {batch}: expected a number of images a step, for vae, unet or mini")
+    if batch is not None and not (batch > 0 and model in ("vae", "unet", "dit", "mini")):
+        raise ValueError(f"--batch {batch}: expected a number of images a step, for vae, unet, dit or mini")
     if images and model == "clip":
         raise ValueError("--images is not for clip, which learns from scenes alone: vae, unet or photo-clip expected")
     if (images or model in ("photo-clip", "tower")) and not (images and images.is_dir()):
@@ -178,17 +180,17 @@ def _train_on_images(trainer: Any, arguments: argparse.Namespace, schedule: Sche
 
 
 def _train_on_scenes(trainer: Any, arguments: argparse.Namespace, schedule: Schedule, hardware: Hardware) -> None:
-    """Train vae, clip or unet."""
+    """Train vae, clip, unet or dit."""
     cache, count = arguments.runs / "cache", SCENES if arguments.scenes is None else arguments.scenes
     train_scenes = _scenes(arguments)
     options = {"start": arguments.start, "resume": arguments.resume, "hardware": hardware}
-    if arguments.model in ("vae", "unet"):
+    if arguments.model in ("vae", "unet", "dit"):
         options["batch"] = arguments.batch
     if arguments.images:
         options["photos"] = squares(cache / "squares-256", arguments.images, count)
     if arguments.model == "vae":
         options |= {"decoder_only": arguments.decoder_only, "latent_channels": arguments.latent_channels}
-    if arguments.model == "unet":
+    if arguments.model in ("unet", "dit"):
         options["text"] = arguments.text or CLIP_WEIGHTS
         if arguments.images:
             options["large"] = large_squares(cache, arguments.images, count)

@@ -44,7 +44,7 @@ def scores(model: EmerDiff, sample: Sample, value: Value, kept: dict[Any, Any]) 
     with setting(varied, value, kept):
         masks = varied.segment(sample.image)
     naive = largest_plane(resized_planes(one_hot(masks.low_res), masks.label_map.shape))
-    return Scores(*_worth(masks.label_map, sample.regions), *_worth(naive, sample.regions))
+    return Scores(*worth(masks.label_map, sample.regions), *worth(naive, sample.regions))
 
 
 @contextmanager
@@ -117,7 +117,8 @@ def image_hash(sample: Sample) -> str:
     return digest({name: getattr(sample, name).tobytes().hex() for name in ("image", "regions")})[:16]
 
 
-def _worth(label_map: NDArray[np.int32], regions: NDArray[np.int32]) -> tuple[float, float]:
+def worth(label_map: NDArray[np.int32], regions: NDArray[np.int32]) -> tuple[float, float]:
+    """mIoU of masks (H, W) that take their majority region, and F of their borders at 2 px."""
     best = majority_regions(label_map, regions)
     counts = class_counts(regions, best, max(int(regions.max()), 0) + 1)
     return float(mean_iou(counts)), boundary_f(regions, best, WITHIN)
