@@ -53,7 +53,7 @@ def t5_ids(ids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def build_transformer(latent_channels: int) -> PixArtTransformer2DModel:
-    """3.7 M parameters; tokens are of 2×2 latents, so that 256 px have 16×16 of them, as the UNet's middle has."""
+    """3.9 M parameters; tokens are of 2×2 latents, so that 256 px have 16×16 of them, as the UNet's middle has."""
     return PixArtTransformer2DModel(
         num_attention_heads=_HEADS,
         attention_head_dim=_HEAD_WIDTH,
