@@ -35,12 +35,14 @@ class EmerDiffConfig:
     schedule and the layers exist is known only with the model: `EmerDiff` checks that.
     """
 
-    # Hub id, local diffusers folder, or "builtin:NAME".
-    model: Annotated[str, text("a hub id, a local folder or builtin:NAME")]
+    # Hub id, local diffusers folder, .safetensors file, or "builtin:NAME".
+    model: Annotated[str, text("a hub id, a local folder, a .safetensors file or builtin:NAME")]
     # Commit on the hub; None for a local folder or built-in weights.
     revision: Annotated[str | None, or_null(text("a commit of the hub"))] = None
     # Of the weights files, such as "fp16" for diffusion_pytorch_model.fp16.safetensors; None: the plain ones.
     variant: Annotated[str | None, or_null(text("the name of a variant of weights files"))] = None
+    # What a model in one file is read with: a folder of emerdiff/layouts, or one of yours; None: what the file tells.
+    layout: Annotated[str | None, or_null(text("the name of a layout or a local folder"))] = None
     # Of the weights.
     license: Annotated[str, any_text()] = ""
     # Hub id or local folder of an AutoencoderTiny that decodes in place of the model's VAE; None: none.

@@ -1,4 +1,4 @@
-"""Where the weights are: config → local diffusers folder, fetched from the Hugging Face hub if asked to.
+"""Where the weights are: config → local diffusers folder or file, fetched from the Hugging Face hub if asked to.
 
 Only safetensors are read: pickled weights can run code when they are loaded.
 """
@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from emerdiff.checkpoint import checked_file, names_file
 from emerdiff.config import EmerDiffConfig
 from emerdiff.layout import INDEX, TELLING, Layout, layout_of, stem
 from ground.paths import user_path
@@ -24,12 +25,16 @@ _SCHEDULER = "scheduler/scheduler_config.json"
 
 
 def fetch_weights(config: EmerDiffConfig, *, download: bool) -> Path:
-    """The folder of the config's model: built-in, local, or in the hub's cache; complete, safetensors only.
+    """The config's model: a folder, built-in, local, or in the hub's cache, or a file; complete, safetensors only.
 
     A hub model that is not in the cache is downloaded if `download`; see `ground.weights.hub_folder`. Raises
     WeightsMissing for a hub model that is not there, FileNotFoundError for an incomplete folder (both in one line, with
-    what is missing), and ValueError for a model that is neither a folder nor the id of a repository.
+    what is missing), and ValueError for a model that is no folder, no whole file and not the id of a repository.
     """
+    if names_file(config.model):
+        return checked_file(config.model, config.layout)
+    if config.layout is not None:
+        raise ValueError(f"emerdiff.layout is of a model in one file, which emerdiff.model, {config.model!r}, is not")
     if config.model.startswith("builtin:"):
         name = config.model.removeprefix("builtin:")
         return _checked(builtin_folder(_BUILTIN, name, INDEX), None)
@@ -40,7 +45,7 @@ def fetch_weights(config: EmerDiffConfig, *, download: bool) -> Path:
         # What a folder consists of is known from its index alone.
         telling = _hub(config, TELLING, lambda folder: _with(folder, [INDEX]), download=download)
     except ValueError as error:
-        expected = "expected a hub id, a local folder or builtin:NAME"
+        expected = "expected a hub id, a local folder, a .safetensors file or builtin:NAME"
         raise ValueError(f"emerdiff.model is {config.model!r}, {expected}") from error
     patterns = _downloaded(layout_of(telling), config.variant)
     return _hub(config, patterns, lambda folder: _checked(folder, config.variant), download=download)
@@ -71,10 +76,12 @@ def fetch_decoder(config: EmerDiffConfig, *, download: bool) -> Path | None:
 
 def local_weights(config: EmerDiffConfig) -> list[Path]:
     """The weights files of a built-in or local model and decoder, sorted; none of the hub: a revision names them."""
+    decoders = [] if config.decoder is None else user_path(config.decoder).glob("*.safetensors")
     folder = user_path(config.model)
+    if folder.is_file():
+        return sorted([folder, *decoders])
     if config.model.startswith("builtin:"):
         folder = _BUILTIN / config.model.removeprefix("builtin:")
-    decoders = [] if config.decoder is None else user_path(config.decoder).glob("*.safetensors")
     parts = ("unet", "transformer", "vae", "text_encoder*")
     return sorted([*(file for part in parts for file in folder.glob(f"{part}/*.safetensors")), *decoders])
 

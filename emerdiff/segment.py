@@ -73,9 +73,11 @@ class EmerDiff:
         Nothing is downloaded: what is not on this machine is a FileNotFoundError (of the hub: WeightsMissing), in one
         line that names it. ValueError for a config that does not fit the model.
         """
-        folder = fetch_weights(config, download=False)
+        model = fetch_weights(config, download=False)
         decoder = fetch_decoder(config, download=False)
-        backbone = load_backbone(folder, decoder=decoder, variant=config.variant, device=device, dtype=dtype)
+        backbone = load_backbone(
+            model, decoder=decoder, variant=config.variant, layout=config.layout, device=device, dtype=dtype
+        )
         return cls(backbone, config)
 
     @in_turn

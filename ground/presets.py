@@ -14,8 +14,8 @@ from ground.paths import user_path
 # The first that exists holds the presets of the project: in an installed wheel, and in a checkout.
 PRESET_FOLDERS = tuple(Path(__file__).parents[1] / folder for folder in ("emerseg/configs", "configs"))
 
-# Settings that may name a folder, and how they name one beside the preset's file.
-_MODELS = ("model", "decoder", "overlay")
+# Settings that may name a folder or a file, and how they name one beside the preset's file.
+_MODELS = ("model", "decoder", "overlay", "layout")
 _IN_FOLDER = re.compile(r"^(local-dir:)?\./")
 
 
@@ -27,8 +27,8 @@ def list_presets() -> tuple[str, ...]:
 def read_preset(preset: str | Path) -> dict[str, Any]:
     """The whole mapping of a preset: `preset` is a name such as "sd15" or the path of a .yaml file.
 
-    A `model`, `decoder` or `overlay` such as ./weights or local-dir:./weights is returned as an absolute path beside
-    the file.
+    A `model`, `decoder`, `overlay` or `layout` such as ./weights or local-dir:./weights is returned as an absolute path
+    beside the file.
 
     Raises ValueError for an unknown name (with the known ones) and for a file that is not YAML or not a mapping of
     sections, FileNotFoundError for a file that is not there.

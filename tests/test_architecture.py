@@ -49,7 +49,8 @@ OUTSIDE = ("toyworld", "benchmarks", "tests")
 TRAINERS = {path.relative_to(ROOT).as_posix() for path in (ROOT / "training").rglob("*.py")}
 # Libraries, and the generator, that only these files may import.
 ONLY_IN = {
-    "diffusers": {f"emerdiff/backbones/{file}.py" for file in ("parts", "unet", "pixart", "dit", "sd3")} | TRAINERS,
+    "diffusers": {f"emerdiff/backbones/{file}.py" for file in ("parts", "single", "unet", "pixart", "dit", "sd3")}
+    | TRAINERS,
     "transformers": {"emerdiff/backbones/texts.py"} | TRAINERS,
     "open_clip": {"ovseg/backbone.py"} | TRAINERS,
     "fastapi": {f"fusion/serve/{file}.py" for file in ("app", "server", "xanylabeling")} | {"fusion/web/app.py"},

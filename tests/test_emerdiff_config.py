@@ -74,7 +74,9 @@ def test_an_unknown_key_lists_the_known_ones():
 
 
 def test_a_model_must_be_given():
-    with pytest.raises(ValueError, match=r"emerdiff\.model is missing, expected a hub id, a local folder or"):
+    with pytest.raises(
+        ValueError, match=r"emerdiff\.model is missing, expected a hub id, a local folder, a \.safetensors"
+    ):
         EmerDiffConfig.from_mapping({})
 
 

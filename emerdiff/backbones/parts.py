@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, DDPMScheduler, VQModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
+from emerdiff.backbones.single import checkpoint_part
 from emerdiff.fetch import weights_files, weights_variant
 from emerdiff.layout import Layout, layout_of
 from emerdiff.schedule import FlowSchedule, NoiseSchedule, Schedule
@@ -26,11 +27,12 @@ _NOISE_SETTINGS = ("num_train_timesteps", "beta_schedule")
 class Parts:
     """A diffusers folder whose parts are loaded one by one; each method raises ValueError in one line for its part."""
 
-    folder: Path
+    folder: Path  # with `checkpoint` of the configs alone
     decoder_folder: Path | None  # of an AutoencoderTiny that decodes in place of the VAE
     variant: str | None  # of weights files, to be preferred
     device: torch.device
     dtype: torch.dtype  # of the denoiser
+    checkpoint: Path | None = None  # a file with the weights of all parts
 
     @property
     def layout(self) -> Layout:
@@ -44,6 +46,8 @@ class Parts:
 
     def loaded(self, cls: Any, part: str, dtype: torch.dtype, folder: Path | None = None) -> Any:
         """A model on the CPU, in eval mode."""
+        if self.checkpoint is not None and folder is None:
+            return checkpoint_part(cls, self.checkpoint, self.folder, part, dtype)
         return load_part(cls, folder or self.folder, part, dtype, self.variant if folder is None else None)
 
     def denoiser(self, cls: Any, part: str) -> Any:
