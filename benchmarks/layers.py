@@ -52,7 +52,7 @@ def main() -> None:
         }
     )
     model = EmerDiff.from_config(config, device=arguments.device)
-    names = list(attention_layers(model.backbone.denoiser))
+    names = in_order(list(attention_layers(model.backbone.denoiser)))
     images = [
         sample
         for root in arguments.roots
@@ -81,6 +81,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--title", help="of the image (default: the model's name)")
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
+
+
+def in_order(names: Sequence[str]) -> list[str]:
+    """Layers as an image passes them; a UNet's own list has its middle at the end."""
+    stages = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
+    return sorted(names, key=lambda name: stages.get(name.partition(".")[0], 0))
 
 
 @torch.inference_mode()

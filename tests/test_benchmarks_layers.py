@@ -15,7 +15,7 @@ from tiny_emerdiff import picture, tiny_config
 
 sys.path.append(str(Path(__file__).parent.parent))
 
-from benchmarks.layers import bounds_of, draw, masks_of, queries_of, write_table
+from benchmarks.layers import bounds_of, draw, in_order, masks_of, queries_of, write_table
 from emerdiff import EmerDiff
 from emerdiff.attention import attention_layers
 from emerdiff.frame import to_frame
@@ -65,3 +65,14 @@ def test_each_layer_has_a_bound_at_each_timestep(tmp_path):
     draw(tmp_path / "a.png", names, (1, 901), bounds, "tiny")
     with Image.open(tmp_path / "a.png") as image:
         assert image.format == "PNG" and image.width > 200
+
+
+def test_layers_stand_in_the_order_in_which_an_image_passes_them():
+    assert in_order(["down_blocks.1.a", "down_blocks.2.a", "up_blocks.0.a", "mid_block.a"]) == [
+        "down_blocks.1.a",
+        "down_blocks.2.a",
+        "mid_block.a",
+        "up_blocks.0.a",
+    ]
+    names = list(attention_layers(tiny("pixart-sigma").denoiser))
+    assert in_order(names) == names
