@@ -13,7 +13,11 @@ nothing is measured: a row for each image of the roots, with the image, its true
 Masks are those that fusion gets: where the preset says so (`fusion.split`), each connected part is one, and crumbs are
 gone. Bound is the mean over images of the mIoU of masks that take their majority region, F that of their borders at
 2 px. An object is a connected part of a true region (benchmarks/studies/objects.py has the sizes). In brackets are
-differences to the first row, 95 % by bootstrap over images.
+differences to the first row, 95 % by bootstrap over images. With --labels masks get labels, too: the column has their
+mIoU over all images of a root, and over several roots the mean. One coarse map, by the preset's CLIP, serves all ways.
+
+Where to zoom is said by the UNet's features; for a way with doubts=entropy by the entropy of CLIP's labels of the data
+set. Masks depend on labels then, which is why this is here alone.
 """
 
 from __future__ import annotations
@@ -23,42 +27,26 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.studies.labelling import Labelling, entropy
 from benchmarks.studies.looking import looked_once
 from benchmarks.studies.objects import Found, Log, judged, tables
+from benchmarks.studies.ways import Way, masks_of_way, way_of
 from emerdiff import EmerDiff
 from fusion.evaluation.datasets import Dataset, Sample, open_dataset
 from fusion.evaluation.metrics import UNKNOWN, majority_regions
 from fusion.formats.palette import palette
 from fusion.models.presets import Preset, load_preset
+from fusion.models.segmenter import Segmenter
 
 BASE = "as the preset is"
 HEIGHT = 192  # px of an image that is drawn
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way to masks: settings in place of the preset's."""
-
-    name: str
-    settings: dict[str, Any]
-
-    def model(self, base: EmerDiff, masks: dict[str, int]) -> EmerDiff:
-        """What makes its masks for an image on which the other ways have so many."""
-        numbers = {
-            field: max(masks[value[1:]], 1)
-            for field, value in self.settings.items()
-            if isinstance(value, str) and value.startswith("@")
-        }
-        return EmerDiff(base.backbone, replace(base.config, **{**self.settings, **numbers}))
 
 
 def main() -> None:
@@ -70,13 +58,16 @@ def main() -> None:
     parser.add_argument("--thing", default="sky", help="the label whose masks are counted")
     parser.add_argument("--limit", type=int, help="images of each root")
     parser.add_argument("--log", type=Path, help="JSON lines; what stands there is not measured again")
+    parser.add_argument("--labels", action="store_true", help="the mIoU of labels, too")
     parser.add_argument("--time", action="store_true", help="no look is shared: seconds are those of each way")
     parser.add_argument("--image", type=Path, help="where to draw masks; nothing is measured")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
-    preset = load_preset(arguments.preset)
-    model = EmerDiff.from_config(preset.emerdiff, device=arguments.device)
     ways = [Way(BASE, {}), *map(way_of, arguments.way)]
+    clip = arguments.labels or any(way.doubts for way in ways)
+    segmenter = Segmenter.from_preset(arguments.preset, device=arguments.device) if clip else None
+    preset = load_preset(arguments.preset)
+    model = (segmenter and segmenter.emerdiff) or EmerDiff.from_config(preset.emerdiff, device=arguments.device)
     if arguments.image:
         sets = [open_dataset(arguments.dataset, root, arguments.limit) for root in arguments.roots]
         rows = [panels(model, ways, sample) for data in sets for sample in data.samples()]
@@ -87,9 +78,10 @@ def main() -> None:
         for root in arguments.roots:
             data = open_dataset(arguments.dataset, root, arguments.limit)
             with nullcontext() if arguments.time else looked_once():
-                found = measured(model, preset, ways, data, arguments.thing, log)
+                labelling = segmenter and Labelling(segmenter, data)
+                found = measured(model, preset, ways, data, arguments.thing, log, labelling, arguments.labels)
             for name, of_images in found.items():
-                everything[name] += of_images
+                everything[name] += [replace(each, source=root) for each in of_images]
             print(f"\n{root}\n\n{tables(found, arguments.thing)}", flush=True)
     if len(arguments.roots) > 1:
         print(f"\nAll {len(arguments.roots)}\n\n{tables(everything, arguments.thing)}")
@@ -98,18 +90,17 @@ def main() -> None:
             print(f"{name}: {np.median([each.seconds for each in of_images]):.2f} s an image, the median")
 
 
-def way_of(text: str) -> Way:
-    """The way that "NAME:FIELD=VALUE,FIELD=VALUE" says; values are YAML."""
-    name, _, settings = text.partition(":")
-    pairs = [pair.split("=", 1) for pair in settings.split(",") if pair]
-    # A YAML value cannot begin with @.
-    return Way(name, {key: value if value.startswith("@") else yaml.safe_load(value) for key, value in pairs})
-
-
 def measured(
-    model: EmerDiff, preset: Preset, ways: Sequence[Way], data: Dataset, thing: str, log: Log
+    model: EmerDiff,
+    preset: Preset,
+    ways: Sequence[Way],
+    data: Dataset,
+    thing: str,
+    log: Log,
+    labelling: Labelling | None = None,
+    labels: bool = False,
 ) -> dict[str, list[Found]]:
-    """Name of a way → what was found on each image of a data set."""
+    """Name of a way → what was found on each image of a data set, with labels if they are asked for."""
     names = [label.name for label in data.labels]
     label = names.index(thing) + 1 if thing in names else None
     found: dict[str, list[Found]] = {way.name: [] for way in ways}
@@ -117,12 +108,15 @@ def measured(
         clusters: dict[str, int] = {}
         for way in ways:
             segmenter = way.model(model, clusters)
-            place = [preset.name, sample.name, repr(segmenter.config)]
-            if (one := log.known(place)) is None:
+            place = [preset.name, sample.name, repr(segmenter.config), *([way.doubts] if way.doubts else [])]
+            one = log.known(place)
+            if one is None or (labels and not one.classes):
+                doubts = entropy(labelling.coarse(sample)) if labelling and way.doubts else None
                 start = time.perf_counter()
-                masks = segmenter.segment(sample.image)
-                seconds = time.perf_counter() - start
-                one = judged(masks, preset, sample, label, seconds)
+                masks = masks_of_way(segmenter, sample, doubts)
+                one = judged(masks, preset, sample, label, time.perf_counter() - start)
+                if labelling and labels:
+                    one = replace(one, classes=labelling.classes(masks, sample))
                 log.add(place, one)
             clusters[way.name] = one.clusters
             found[way.name].append(one)

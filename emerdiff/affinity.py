@@ -97,12 +97,8 @@ def affinity_modules(backbone: Backbone, source: str | None = None) -> list[nn.M
 
     That is one of AffinitySource, or None: attention where the backbone has layers for it. ValueError if it has not.
     """
-    if layers := _self_attentions(backbone, source):
-        # Where queries and keys are normed, those that the softmax takes.
-        return [
-            projection for layer in layers for projection in (layer.norm_q or layer.to_q, layer.norm_k or layer.to_k)
-        ]
-    return [backbone.affinity_features]
+    layers = _self_attentions(backbone, source)
+    return projections(layers) if layers else [backbone.affinity_features]
 
 
 def affinity_of(
@@ -113,12 +109,22 @@ def affinity_of(
     if not layers:
         (features,) = outputs
         return window_affinity(features if features.dim() == 3 else features.T.unflatten(1, grid_hw))
-    heads = [
+    heads = queries_and_keys(layers, outputs)
+    return AttentionAffinity(tuple(heads[0::2]), tuple(heads[1::2]), tuple(layer.scale for layer in layers), grid_hw)
+
+
+def projections(layers: Sequence[Any]) -> list[nn.Module]:
+    """The modules that give queries and keys of attention layers, in turns: those that the softmax takes."""
+    return [module for layer in layers for module in (layer.norm_q or layer.to_q, layer.norm_k or layer.to_k)]
+
+
+def queries_and_keys(layers: Sequence[Any], outputs: Sequence[Tensor]) -> list[Tensor]:
+    """(heads, N, d) each, in turns, of what the `projections` of attention layers gave, without a batch."""
+    return [
         output if output.dim() == 3 else output.unflatten(1, (layer.heads, -1)).transpose(0, 1)
         for layer, pair in zip(layers, zip(outputs[0::2], outputs[1::2], strict=True), strict=True)
         for output in pair
     ]
-    return AttentionAffinity(tuple(heads[0::2]), tuple(heads[1::2]), tuple(layer.scale for layer in layers), grid_hw)
 
 
 def window_affinity(features: Tensor) -> WindowAffinity:

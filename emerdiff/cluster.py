@@ -14,6 +14,7 @@ from sklearn.feature_extraction.image import grid_to_graph
 from torch import Tensor
 
 from emerdiff.config import Clustering, EmerDiffConfig
+from emerdiff.merging import SelfAttention, merged_by_flow
 from emerdiff.ncut import cosine_affinity, normalised_cuts
 
 RESTARTS = 3  # of k-means, from other first means; the best result counts
@@ -22,15 +23,21 @@ logger = logging.getLogger(__name__)
 
 
 def low_resolution_masks(
-    features: NDArray[np.float32], grid: tuple[int, int], config: EmerDiffConfig
+    features: NDArray[np.float32],
+    grid: tuple[int, int],
+    config: EmerDiffConfig,
+    attention: SelfAttention | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """(h, w) int32 cluster of each position of the `grid` (h, w), and (K, C) float32 mean of each cluster's features.
 
     `features` are (N, C) float32, row by row of the grid. K may be below `config.clusters` where they are too much
-    alike, or `config.merge` makes one of several; with normalised cuts the image says what K is.
+    alike, or `config.merge` makes one of several; with normalised cuts, or `config.merge_attention`, which needs the
+    `attention` about the feature layer, the image says what K is.
     """
-    assignment = merged(_clustered(features, grid, config), features, config.merge)
-    return assignment.reshape(grid), cluster_means(features, assignment)
+    low_res = merged(_clustered(features, grid, config), features, config.merge).reshape(grid)
+    if config.merge_attention is not None and attention is not None:
+        low_res = merged_by_flow(low_res, attention.flow(one_hot(low_res)), config.merge_attention)
+    return low_res, cluster_means(features, low_res.ravel())
 
 
 def _clustered(features: NDArray[np.float32], grid: tuple[int, int], config: EmerDiffConfig) -> NDArray[np.int32]:

@@ -63,7 +63,7 @@ class EmerDiffConfig:
     modulate: Annotated[str, one_of(Modulation)] = "once"
     # λ, added to the modulation layer's output.
     strength: Annotated[float, number(0)] = 10.0
-    # K; for clustering "ncut" the most that there may be.
+    # K; with clustering "ncut" or merge_attention the most that there may be.
     clusters: Annotated[int, whole(1)] = 30
     # One of Clustering.
     clustering: Annotated[str, one_of(Clustering)] = "kmeans"
@@ -74,6 +74,9 @@ class EmerDiffConfig:
     position_weight: Annotated[float, number(0)] = 0.0
     # Clusters whose mean features have a cosine above this are one; 1, as in the paper: none.
     merge: Annotated[float, number(0, 1)] = 1.0
+    # Neighbouring clusters between which self-attention flows more strongly than this are one: the lower, the fewer
+    # (emerdiff/merging.py); None, as in the paper: none.
+    merge_attention: Annotated[float | None, or_null(number(0, 1))] = None
     # How many times scales are doubled: crops at twice the scale, at four times, whose small things join the masks.
     zoom: Annotated[int, whole(0, high=2)] = 0
     # The attention layer whose queries are clustered.

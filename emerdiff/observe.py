@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from emerdiff.affinity import Affinity, affinity_modules, affinity_of
+from emerdiff.affinity import Affinity, affinity_modules, affinity_of, projections
 from emerdiff.attention import first_outputs, token_grid
 from emerdiff.backbones.protocol import Backbone
 from emerdiff.batches import Batches, sent_to
 from emerdiff.config import EmerDiffConfig
+from emerdiff.merging import SelfAttention, self_attention, self_attentions
 from emerdiff.schedule import add_noise
 
 
@@ -25,6 +26,7 @@ class Observation:
     features: NDArray[np.float32]  # (N, C) queries of the feature layer at t_f, row by row of its grid
     grid_hw: tuple[int, int]  # of the feature layer, N positions
     affinity: Affinity | None  # if asked for
+    attention: SelfAttention | None = None  # about the feature layer at t_f, if clusters are merged by it
 
 
 def observe(
@@ -37,10 +39,14 @@ def observe(
     (float16 overflows).
     """
     queries_of = [backbone.layer(config.feature_layer, "feature_layer").to_q]
+    layers = [] if config.merge_attention is None else self_attentions(backbone, config.feature_layer)
+    flowing = projections(layers)
     finest = affinity_modules(backbone, config.affinity) if with_affinity else []
     together = config.timestep_feature == config.timestep_affinity
-    first, second = (queries_of + finest, []) if together else (queries_of, finest)
+    first, second = ([*queries_of, *flowing, *finest], []) if together else ([*queries_of, *flowing], finest)
     queries, *outputs = _means(backbone, clean, config.timestep_feature, first, config, generator)
+    attention = self_attention(layers, outputs[: len(flowing)]) if layers else None
+    outputs = outputs[len(flowing) :]
     if second:
         # Noise of its own: what is drawn after the features is the same with affinity and without.
         its_own = torch.Generator().set_state(generator.get_state())
@@ -50,7 +56,7 @@ def observe(
         raise ValueError(f"features of {config.feature_layer} are not finite in this dtype; try bfloat16 or float32")
     finest_hw = backbone.grid_hw(clean)
     affinity = affinity_of(backbone, outputs, finest_hw, config.affinity) if with_affinity else None
-    return Observation(features, token_grid(finest_hw, len(features)), affinity)
+    return Observation(features, token_grid(finest_hw, len(features)), affinity, attention)
 
 
 def observe_affinity(backbone: Backbone, clean: Tensor, config: EmerDiffConfig, generator: torch.Generator) -> Affinity:

@@ -21,6 +21,7 @@ from emerdiff.fetch import fetch_decoder, fetch_weights
 from emerdiff.frame import resized_planes, to_frame
 from emerdiff.guided import guided_planes, over_areas, shares
 from emerdiff.masks import Masks
+from emerdiff.merging import self_attentions
 from emerdiff.modulate import modulated_pairs
 from emerdiff.observe import observe, observe_affinity
 from emerdiff.passes import pass_masks, passes_of, planes_of_masks
@@ -51,6 +52,8 @@ class EmerDiff:
         backbone.layer(config.feature_layer, "feature_layer")
         backbone.layer(config.modulation_layer, "modulation_layer")
         affinity_modules(backbone, config.affinity)
+        if config.merge_attention is not None:
+            self_attentions(backbone, config.feature_layer)
         self.backbone = backbone
         self.turns = backbone.turns
         self.config = config
@@ -101,7 +104,10 @@ class EmerDiff:
         masks, doubts = self._segmented(rgb, seed_of(seed), keep_difference, keep_affinity)
         if self.config.zoom == 0:
             return masks
-        closer = EmerDiff(self.backbone, replace(self.config, zoom=0, clustering=Clustering.NCUT.value))
+        # Whatever lets the image say how many masks a crop has.
+        merging = self.config.merge_attention is not None
+        clustering = self.config.clustering if merging else Clustering.NCUT.value
+        closer = EmerDiff(self.backbone, replace(self.config, zoom=0, clustering=clustering))
         return zoomed(masks, doubts, lambda window: closer.segment(rgb[window], seed=seed), self.config.zoom)
 
     def _segmented(
@@ -113,7 +119,7 @@ class EmerDiff:
         clean = self.backbone.encode(to_frame(rgb, frame_hw))
         choices = self.config.choices
         seen = observe(self.backbone, clean, self.config, generator, with_affinity=choices.spread or keep_affinity)
-        low_res, features = low_resolution_masks(seen.features, seen.grid_hw, self.config)
+        low_res, features = low_resolution_masks(seen.features, seen.grid_hw, self.config, seen.attention)
         planes = self._modulation_planes(clean, low_res, generator) if choices.modulation else list(one_hot(low_res))
         if choices.spread and seen.affinity is not None:
             planes = list(seen.affinity.spread(torch.stack(shares(planes))).cpu())
@@ -136,7 +142,7 @@ class EmerDiff:
         generator = torch.Generator().manual_seed(seed_of(seed))
         clean = self.backbone.encode(to_frame(rgb, self._frame_hw(rgb)))
         seen = observe(self.backbone, clean, self.config, generator, with_affinity=False)
-        low_res, features = low_resolution_masks(seen.features, seen.grid_hw, self.config)
+        low_res, features = low_resolution_masks(seen.features, seen.grid_hw, self.config, seen.attention)
         planes = one_hot(low_res)
         return Masks(largest_plane(resized_planes(planes, rgb.shape[:2])), low_res, features)
 

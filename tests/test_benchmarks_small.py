@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tiny_emerdiff import picture, tiny_backbone, tiny_config
 
 sys.path.append(str(Path(__file__).parent.parent))
 
-from benchmarks.small import way_of
+from benchmarks.studies.labelling import entropy
 from benchmarks.studies.looking import looked_once
 from benchmarks.studies.objects import Found, Log, masks_of, object_ious, objects, tables
+from benchmarks.studies.ways import masks_of_way, way_of
 from emerdiff import EmerDiff
+from fusion.evaluation.datasets import Sample
 from fusion.evaluation.metrics import UNKNOWN
+from ovseg import CoarseMap
 
 
 def regions() -> np.ndarray:
@@ -102,3 +107,46 @@ def test_what_is_looked_at_once_changes_nothing():
         looks = len(passes)
         assert np.array_equal(models[0].segment(picture()).label_map, plain[0])
     assert len(passes) == looks == 4  # two of each timestep t_f: of features and of affinity
+
+
+def test_doubts_of_a_way_are_no_setting():
+    way = way_of("entropy:zoom=1,doubts=entropy")
+    assert (way.settings, way.doubts, way_of("zoom:zoom=1").doubts) == ({"zoom": 1}, "entropy", None)
+    with pytest.raises(ValueError, match="doubts is 'clip', expected 'entropy'"):
+        way_of("other:doubts=clip")
+
+
+def test_a_way_zooms_where_its_doubts_are():
+    model = EmerDiff(tiny_backbone(), tiny_config(speed="instant", zoom=1))
+    truth, passes = np.zeros((64, 64), np.int32), []
+    sample = Sample("1", picture(), truth, truth)
+    model.backbone.unet.register_forward_pre_hook(lambda *_: passes.append(1))
+    corner = np.zeros((4, 4), np.float32)
+    for corner[0, 0], looks in ((0, 1), (1, 2)):  # the image, and one crop
+        masks_of_way(model, sample, corner)
+        assert len(passes) == 2 * looks  # features, affinity
+        passes.clear()
+
+
+def test_entropy_is_1_where_labels_are_alike_and_0_where_one_is_sure():
+    logits = np.float32([[[0, 9, 0]], [[0, -9, 0]], [[0, -9, -90]], [[0, -9, -90]]])
+    text = np.eye(4, 2, dtype=np.float32)
+    coarse = CoarseMap(("a", "b", "c", "d"), np.zeros((2, 6), np.int32), logits, np.zeros((2, 1, 3), np.float32), text)
+    np.testing.assert_allclose(entropy(coarse), [[1, 0, 0.5]], atol=1e-5)
+
+
+def test_labels_are_counted_over_the_images_of_a_data_set():
+    """IoU of a class over both images of a set, and the mean over sets."""
+
+    def counted(rows: list[list[int]], source: str) -> Found:
+        return replace(found(0.5, None), classes=rows, source=source)
+
+    images = [
+        counted([[0, 0, 0], [1, 2, 1]], "a"),
+        counted([[0, 0, 0], [5, 6, 7]], "a"),
+        counted([[0, 0, 0], [0, 0, 0], [1, 4, 1]], "b"),
+    ]
+    head, _, row = tables({"base": images}, "sky").split("\n\n")[0].split("\n")
+    place = head.split(" | ").index("labels")
+    assert row.split(" | ")[place].split()[0] == f"{100 * (6 / (8 + 8 - 6) + 1 / 4) / 2:.1f}"
+    assert "labels" not in tables({"base": [*images, found(0.5, None)]}, "sky")

@@ -23,6 +23,7 @@ _NO_PART: dict[str, Any] = {
     "ncut_threshold": 0.5,
     "ncut_power": 10.0,
     "merge": 1.0,
+    "merge_attention": 0.0,  # any number: what merging needs is looked at, too
     "zoom": 0,
     "position_weight": 0.0,
     "area_power": 0.0,
@@ -40,7 +41,8 @@ def looked_once() -> Iterator[None]:
         backbone: Backbone, clean: Tensor, config: EmerDiffConfig, generator: torch.Generator, *, with_affinity: bool
     ) -> Observation:
         tensors = clean.cpu(), generator.get_state()
-        key = (replace(config, **_NO_PART), with_affinity, *(each.numpy().tobytes() for each in tensors))
+        config = replace(config, **_NO_PART)
+        key = (config, with_affinity, *(each.numpy().tobytes() for each in tensors))
         if key not in kept:
             while len(kept) >= _KEPT:
                 kept.pop(next(iter(kept)))

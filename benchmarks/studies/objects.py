@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -38,6 +38,8 @@ class Found:
     border: float
     things: list[list[float]]  # rows of `object_ious`
     skies: int | None  # masks of the thing that is counted; None where there is none
+    classes: list[list[int]] = field(default_factory=list)  # `class_counts` of their labels; empty: none were given
+    source: str = ""  # the data set
 
 
 def judged(masks: Masks, preset: Preset, sample: Sample, label: int | None, seconds: float) -> Found:
@@ -99,6 +101,8 @@ def tables(found: dict[str, list[Found]], thing: str) -> str:
     sizes = {size: f"{size} ({int(_in_size(rows, size).sum())})" for size in SIZES}
     skies = f"masks of {thing} ({sum(each.skies is not None for each in of_images)} images)"
     heads = {"masks": "masks", "skies": skies, "bound": "bound", "border": "F"}
+    if all(each.classes for each in of_images):
+        heads = {**heads, "labels": "labels"}
     first = {**heads, **{f"{size}, all": head for size, head in sizes.items()}}
     second = {f"{size}, best": head for size, head in sizes.items()}
     corner = f"{len(of_images)} images"
@@ -127,12 +131,25 @@ def _figures(of_images: Sequence[Found]) -> dict[str, Figure]:
     }
     there = [each.skies is not None for each in of_images]
     columns["skies"] = mean([each.skies or 0 for each in of_images], there)
+    columns["labels"] = _label_miou(of_images, weights)
     for size in SIZES:
         things = [np.array(each.things).reshape(-1, 3) for each in of_images]
         rows = [each[_in_size(each, size)] for each in things]
         for column, kind in ((1, "all"), (2, "best")):
             columns[f"{size}, {kind}"] = mean([each[:, column].sum() for each in rows], [len(each) for each in rows])
     return columns
+
+
+def _label_miou(of_images: Sequence[Found], weights: NDArray[np.int64]) -> Figure:
+    """The mean over data sets of the mIoU of labels over all their images; NaN where images have no labels."""
+    if not all(each.classes for each in of_images):
+        return np.full(len(weights), np.nan)
+    of_sources = []
+    for source in sorted({each.source for each in of_images}):
+        members = [index for index, each in enumerate(of_images) if each.source == source]
+        counts = np.array([of_images[index].classes for index in members])
+        of_sources.append(mean_iou(np.tensordot(weights[:, members], counts, 1)))
+    return np.mean(of_sources, axis=0)
 
 
 def _in_size(things: NDArray[np.float64], size: str) -> NDArray[np.bool_]:
