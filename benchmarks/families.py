@@ -23,11 +23,18 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from diffusers import AutoencoderKL, PixArtTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    FluxTransformer2DModel,
+    PixArtTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from PIL import Image
 
 from benchmarks.studies.sizes import SD1, SD1_PROMPT, SD_VAE, sd_schedule
 from emerdiff import Backbone, EmerDiff, EmerDiffConfig
+from emerdiff.backbones.flux import FluxBackbone
 from emerdiff.backbones.parts import lean
 from emerdiff.backbones.pixart import PixArtBackbone
 from emerdiff.backbones.sd3 import SD3Backbone
@@ -118,6 +125,12 @@ def sd3(site: Site) -> Backbone:
     return SD3Backbone(transformer, site.vae(latent_channels=16), prompt, pooled, FlowSchedule(1000))
 
 
+def flux(site: Site) -> Backbone:
+    transformer = site.made(FluxTransformer2DModel, {})  # the class's own sizes are those of [schnell]
+    prompt, pooled = site.noise(1, 256, 4096), site.noise(1, 768)
+    return FluxBackbone(transformer, site.vae(latent_channels=16), prompt, pooled, FlowSchedule(1000))
+
+
 # The families: how a model is made, and the preset whose settings it takes.
 FAMILIES: dict[str, tuple[Callable[[Site], Backbone], str]] = {
     "sd1": (sd1, "sd15"),
@@ -125,6 +138,7 @@ FAMILIES: dict[str, tuple[Callable[[Site], Backbone], str]] = {
     "sdxl": (sdxl, "sdxl"),
     "pixart-sigma": (pixart, "pixart-sigma"),
     "sd3-medium": (sd3, "sd3-medium"),
+    "flux-schnell": (flux, "flux-schnell"),
 }
 
 

@@ -148,7 +148,7 @@ def _self_attentions(backbone: Backbone, source: str | None) -> Sequence[Any]:
     layers = backbone.affinity_layers
     if source == AffinitySource.ATTENTION and not layers:
         raise ValueError(
-            "emerdiff.affinity is 'attention', expected 'features': this model's last block has no attention"
+            "emerdiff.affinity is 'attention', expected 'features': of this model no attention can be read"
         )
     return layers
 

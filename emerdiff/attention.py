@@ -71,7 +71,8 @@ def shared_attention(denoiser: nn.Module) -> Iterator[None]:
     originals = {name: layer.processor for name, layer in layers.items()}
     try:
         for layer in layers.values():
-            layer.set_processor(_LeadersOutput() if layer.is_cross_attention else _LeadersSoftmax())
+            crosses = getattr(layer, "is_cross_attention", False)
+            layer.set_processor(_LeadersOutput() if crosses else _LeadersSoftmax())
         yield
     finally:
         for name, original in originals.items():
@@ -147,7 +148,10 @@ class _LeadersOutput:
 
 class _LeadersSoftmax:
     """Processor of a self-attention, or of a joint one, where text comes too: Q and K of the first item it ever sees,
-    (1, N, C) each; V is each item's own."""
+    (1, N, C) each; V is each item's own.
+
+    Rotations, cosines and sines (N, d), are those of text before those of the image.
+    """
 
     def __init__(self) -> None:
         self.query_and_key: tuple[Tensor, Tensor] | None = None
@@ -158,20 +162,22 @@ class _LeadersSoftmax:
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
     ) -> Any:
         image, text = hidden_states, encoder_hidden_states
         if self.query_and_key is None:
             query = _normed(attn.norm_q, _heads(attn, attn.to_q(image[:1])))
             key = _normed(attn.norm_k, _heads(attn, attn.to_k(image[:1])))
             if text is not None:
-                query = torch.cat([query, _normed(attn.norm_added_q, _heads(attn, attn.add_q_proj(text[:1])))], 2)
-                key = torch.cat([key, _normed(attn.norm_added_k, _heads(attn, attn.add_k_proj(text[:1])))], 2)
-            self.query_and_key = query[0], key[0]
+                query = torch.cat([_normed(attn.norm_added_q, _heads(attn, attn.add_q_proj(text[:1]))), query], 2)
+                key = torch.cat([_normed(attn.norm_added_k, _heads(attn, attn.add_k_proj(text[:1]))), key], 2)
+            self.query_and_key = _rotated(query, image_rotary_emb)[0], _rotated(key, image_rotary_emb)[0]
         value = _heads(attn, attn.to_v(image))
         if text is None:
-            return attn.to_out[0](_mixed(attn, *self.query_and_key, value))
-        value = torch.cat([value, _heads(attn, attn.add_v_proj(text))], 2)
-        images, texts = _mixed(attn, *self.query_and_key, value).split([image.shape[1], text.shape[1]], 1)
+            mixed = _mixed(attn, *self.query_and_key, value)
+            return mixed if getattr(attn, "pre_only", False) else attn.to_out[0](mixed)
+        value = torch.cat([_heads(attn, attn.add_v_proj(text)), value], 2)
+        texts, images = _mixed(attn, *self.query_and_key, value).split([text.shape[1], image.shape[1]], 1)
         return attn.to_out[0](images), texts if attn.context_pre_only else attn.to_add_out(texts)
 
 
@@ -186,6 +192,16 @@ def _normed(norm: nn.Module | None, heads: Tensor) -> Tensor:
     return normed
 
 
+def _rotated(heads: Tensor, rotations: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Queries or keys, (B, heads, N, d), whose channels are turned in pairs (RoFormer, arXiv 2104.09864, eq. 34)."""
+    if rotations is None:
+        return heads
+    cosines, sines = rotations
+    first, second = heads.float().unflatten(-1, (-1, 2)).unbind(-1)
+    quarter = torch.stack([-second, first], dim=-1).flatten(-2)
+    return (heads.float() * cosines + quarter * sines).to(heads.dtype)
+
+
 def _mixed(attn: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """(B, N, C): the values (B, heads, M, d) as one Q and K, (heads, N, d) and (heads, M, d), mix them.
 
@@ -193,7 +209,8 @@ def _mixed(attn: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """
     batch, _, _, width = value.shape
     values = value.permute(1, 2, 0, 3).flatten(2)  # heads M B·d
-    mixed = torch.cat([weights.to(value.dtype) @ values for _, weights in attention_rows(query, key, attn.scale)], 1)
+    scale = getattr(attn, "scale", width**-0.5)
+    mixed = torch.cat([weights.to(value.dtype) @ values for _, weights in attention_rows(query, key, scale)], 1)
     return mixed.unflatten(2, (batch, width)).permute(2, 1, 0, 3).flatten(2)  # B N C
 
 
@@ -201,7 +218,7 @@ def _plain_attention_layers(denoiser: nn.Module) -> dict[str, Any]:
     """The attention layers, all of a known kind: Q, K, V, out, norms of Q and K, the same for text; or ValueError."""
     layers = attention_layers(denoiser)
     for name, layer in layers.items():
-        extras = layer.group_norm is not None or layer.spatial_norm is not None or layer.residual_connection
+        extras = any(getattr(layer, extra, None) for extra in ("group_norm", "spatial_norm", "residual_connection"))
         keys_alone = layer.added_kv_proj_dim is not None and getattr(layer, "add_q_proj", None) is None
         if extras or keys_alone:
             raise ValueError(

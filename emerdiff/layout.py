@@ -18,6 +18,7 @@ FAMILIES = {
     "PixArtTransformer2DModel": "pixart",
     "DiTTransformer2DModel": "dit",
     "SD3Transformer2DModel": "sd3",
+    "FluxTransformer2DModel": "flux",
 }
 # Folders of older releases call both of these Transformer2DModel, and differ in their norms.
 _BY_NORM = {"ada_norm_single": "pixart", "ada_norm_zero": "dit"}
@@ -78,7 +79,12 @@ def _sd3(parts: dict[str, Any]) -> Layout:
     return Layout("sd3", ("transformer", "vae", "text_encoder", "text_encoder_2"), ("tokenizer", "tokenizer_2"))
 
 
-_LAYOUTS = {"unet": _unet, "pixart": _pixart, "dit": _dit, "sd3": _sd3}
+def _flux(parts: dict[str, Any]) -> Layout:
+    """The second text encoder is a T5."""
+    return Layout("flux", ("transformer", "vae", "text_encoder", "text_encoder_2"), ("tokenizer",))
+
+
+_LAYOUTS = {"unet": _unet, "pixart": _pixart, "dit": _dit, "sd3": _sd3, "flux": _flux}
 
 
 def has(parts: dict[str, Any], part: str) -> bool:

@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from emerdiff.attention import with_offsets
@@ -82,7 +81,11 @@ def forward_of(module: nn.Module, forward: Any) -> Iterator[None]:
 
 
 def _beside_the_way(module: nn.Module, layer: nn.Module) -> Iterator[nn.Module]:
-    """The children of every module that contains the layer, unless they contain it as well; and the layer."""
+    """The children of every module that contains the layer, unless they contain it as well; and the layer.
+
+    Those without weights are left out, such as embeddings of time and place: they are quick, and what they give may
+    have another first dimension than the batch.
+    """
     if module is layer:
         yield layer
     elif any(each is layer for each in module.modules()):
@@ -90,17 +93,14 @@ def _beside_the_way(module: nn.Module, layer: nn.Module) -> Iterator[nn.Module]:
             yield from _beside_the_way(child, layer)
     elif isinstance(module, nn.ModuleList):  # has no forward of its own
         yield from module
-    else:
+    elif next(module.parameters(), None) is not None:
         yield module
 
 
 def _repeated(output: Any, count: int) -> Any:
-    """(1, …) tensors as (count, …) views of the same memory, in whatever tuples they come.
-
-    What has several rows for one latent, such as the embeddings of its size and crop in Stable Diffusion XL, is copied.
-    """
+    """(1, …) tensors as (count, …) views of the same memory, in whatever tuples they come."""
     if isinstance(output, Tensor):
-        return output.expand(count, *output.shape[1:]) if len(output) == 1 else torch.cat([output] * count)
+        return output.expand(count, *output.shape[1:])
     if output is None:
         return None
     return tuple(_repeated(part, count) for part in output)

@@ -8,6 +8,8 @@ from math import sqrt
 from typing import Any
 
 import torch
+from diffusers import FluxPipeline
+from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -34,8 +36,11 @@ class ExplicitAttention:
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        image_rotary_emb: Any = None,
     ) -> Any:
         self.tokens = hidden_states.shape[1]
+        if image_rotary_emb is not None:
+            return self.rotated(attn, hidden_states, encoder_hidden_states, image_rotary_emb)
         if encoder_hidden_states is not None and attn.added_kv_proj_dim is not None:
             return self.joint(attn, hidden_states, encoder_hidden_states)
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
@@ -62,6 +67,31 @@ class ExplicitAttention:
         mixed = attn.batch_to_head_dim(self.weights @ value)
         ours, theirs = mixed[:, : self.tokens], mixed[:, self.tokens :]
         return attn.to_out[0](ours) + self.offset, theirs if attn.context_pre_only else attn.to_add_out(theirs)
+
+    def rotated(self, attn: Any, image: Tensor, text: Tensor | None, rotations: Any) -> Any:
+        """FLUX: text comes first, queries and keys are turned; in blocks of one stream the tokens are those of both."""
+
+        def projected(*names: str) -> list[Tensor]:
+            return [
+                getattr(attn, name)(image if "to" in name else text).unflatten(-1, (attn.heads, -1)) for name in names
+            ]
+
+        query, key, value = projected("to_q", "to_k", "to_v")
+        query, key = attn.norm_q(query), attn.norm_k(key)
+        if text is not None:
+            queries, keys, values = projected("add_q_proj", "add_k_proj", "add_v_proj")
+            query = torch.cat([attn.norm_added_q(queries), query], dim=1)
+            key = torch.cat([attn.norm_added_k(keys), key], dim=1)
+            value = torch.cat([values, value], dim=1)
+        if not self.reuse:
+            query, key = (apply_rotary_emb(each, rotations, sequence_dim=1) for each in (query, key))
+            product = torch.einsum("bnhd,bmhd->bhnm", query, key)
+            self.weights = (product / sqrt(query.shape[-1])).softmax(-1)
+        mixed = torch.einsum("bhnm,bmhd->bnhd", self.weights, value).flatten(2)
+        if text is None:
+            return mixed
+        theirs, ours = mixed[:, : -self.tokens], mixed[:, -self.tokens :]
+        return attn.to_out[0](ours) + self.offset, attn.to_add_out(theirs)
 
 
 class ExplicitNorm:
@@ -169,6 +199,8 @@ def prediction(backbone: Any, latent: Tensor, timestep: int) -> Tensor:
         added = None if backbone.pooled is None else {"text_embeds": backbone.pooled, "time_ids": sizes}
         return backbone.unet(latent, timestep, backbone.empty_prompt, added_cond_kwargs=added).sample
     model = backbone.transformer
+    if type(backbone).__name__ == "FluxBackbone":
+        return flux_prediction(backbone, latent, timestep)
     if type(backbone).__name__ == "SD3Backbone":
         return model(latent, backbone.empty_prompt, backbone.pooled, at).sample
     if type(backbone).__name__ == "DiTBackbone":
@@ -177,6 +209,20 @@ def prediction(backbone: Any, latent: Tensor, timestep: int) -> Tensor:
     if not model.config.use_additional_conditions:
         added = {"resolution": None, "aspect_ratio": None}
     return model(latent, backbone.empty_prompt, at, added).sample.chunk(2, dim=1)[0]
+
+
+def flux_prediction(backbone: Any, latent: Tensor, timestep: int) -> Tensor:
+    _, channels, rows, columns = latent.shape
+    tokens = backbone.transformer(
+        FluxPipeline._pack_latents(latent, 1, channels, rows, columns),
+        backbone.empty_prompt,
+        backbone.pooled,
+        torch.tensor([timestep / 1000]),
+        FluxPipeline._prepare_latent_image_ids(1, rows // 2, columns // 2, "cpu", torch.float32),
+        torch.zeros(backbone.empty_prompt.shape[1], 3),
+        torch.ones(1) if backbone.transformer.config.guidance_embeds else None,
+    ).sample
+    return FluxPipeline._unpack_latents(tokens, 8 * rows, 8 * columns, 8)
 
 
 def _on_grid_of(processor: ExplicitAttention, mask: Tensor, clean: Tensor) -> Tensor:

@@ -49,7 +49,9 @@ OUTSIDE = ("toyworld", "benchmarks", "tests")
 TRAINERS = {path.relative_to(ROOT).as_posix() for path in (ROOT / "training").rglob("*.py")}
 # Libraries, and the generator, that only these files may import.
 ONLY_IN = {
-    "diffusers": {f"emerdiff/backbones/{file}.py" for file in ("parts", "single", "unet", "pixart", "dit", "sd3")}
+    "diffusers": {
+        f"emerdiff/backbones/{file}.py" for file in ("parts", "single", "unet", "pixart", "dit", "sd3", "flux")
+    }
     | TRAINERS,
     "transformers": {"emerdiff/backbones/texts.py"} | TRAINERS,
     "open_clip": {"ovseg/backbone.py"} | TRAINERS,

@@ -95,7 +95,12 @@ def test_following_itself_changes_nothing(family):
 
 @pytest.mark.parametrize(
     ("family", "name"),
-    [(family, name) for family in BACKBONES for name in list(attention_layers(tiny(family).denoiser))[::4]],
+    [
+        (family, name)
+        for family in BACKBONES
+        for name in list(attention_layers(tiny(family).denoiser))[::4]
+        if not name.startswith("single_")
+    ],
 )
 def test_the_tail_equals_the_whole_pass(family, name):
     backbone, (height, width) = tiny(family), frame_of(family)
@@ -129,8 +134,15 @@ def test_every_speed_segments_and_leaves_nothing_behind(family, speed):
     assert not any("forward" in vars(module) for module in backbone.denoiser.modules())
 
 
-@pytest.mark.parametrize("family", [family for family in BACKBONES if family not in ("sdxl", "vq")])
-@pytest.mark.parametrize("source", ["attention", "features"])
+@pytest.mark.parametrize(
+    ("family", "source"),
+    [
+        (family, source)
+        for family in BACKBONES
+        for source in ("attention", "features")
+        if family not in ("sdxl", "vq") and (source == "features" or not family.startswith("flux"))
+    ],
+)
 def test_transformers_have_an_affinity_of_their_finest_grid(family, source):
     backbone = tiny(family)
     segmenter = EmerDiff(backbone, config_of(family, affinity=source, image_size=64))
@@ -153,6 +165,18 @@ def test_queries_of_joint_attention_are_the_images_alone():
     with first_outputs([layer.to_q]) as outputs:
         backbone.predict(torch.randn(2, 4, 8, 12), 301)
     assert outputs[layer.to_q].shape == (2, 4 * 6, 16)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"affinity": "attention"}, r"is 'attention', expected 'features': of this model no attention can be read"),
+        ({"feature_layer": "single_transformer_blocks.0.attn"}, r"'single_.*', where text is among the tokens; expec"),
+    ],
+)
+def test_what_flux_cannot_do_is_said(changes, message):
+    with pytest.raises(ValueError, match=message):
+        EmerDiff(tiny("flux"), config_of("flux", **changes))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from diffusers import PixArtSigmaPipeline, StableDiffusion3Pipeline, StableDiffusionXLPipeline
+from diffusers import FluxPipeline, PixArtSigmaPipeline, StableDiffusion3Pipeline, StableDiffusionXLPipeline
 from tiny_backbones import LAYERS, save_family
 from tiny_emerdiff import picture, tiny_config
 
@@ -24,6 +24,7 @@ FAMILIES = {
     "pixart-alpha": "pixart",
     "dit": "dit",
     "sd3": "sd3",
+    "flux": "flux",
 }
 
 
@@ -39,12 +40,12 @@ def test_a_whole_folder_loads_and_segments(folders, family):
     config = tiny_config(model=str(folders[family]), feature_layer=feature, modulation_layer=modulation, speed="fast")
     segmenter = EmerDiff.from_config(config, device="cpu")
     assert layout_of(folders[family]).family == FAMILIES[family]
-    assert isinstance(segmenter.backbone.schedule, FlowSchedule if family == "sd3" else NoiseSchedule)
+    assert isinstance(segmenter.backbone.schedule, FlowSchedule if family in ("sd3", "flux") else NoiseSchedule)
     masks = segmenter.segment(picture(45, 70))
     assert masks.label_map.shape == (45, 70) and np.isfinite(masks.features).all()
 
 
-@pytest.mark.parametrize("family", ["sdxl", "pixart-sigma", "sd3"])
+@pytest.mark.parametrize("family", ["sdxl", "pixart-sigma", "sd3", "flux"])
 def test_half_precision_and_bfloat16(folders, family):
     backbone = load_backbone(folders[family], device="cpu", dtype="bfloat16")
     assert (backbone.denoiser.dtype, backbone.vae.dtype) == (torch.bfloat16, torch.float32)
@@ -108,6 +109,16 @@ def test_the_null_condition_of_sd3_is_that_of_its_pipeline(folders, tmp_path, wi
     torch.testing.assert_close(backbone.pooled, pooled)
 
 
+def test_the_null_condition_of_flux_is_that_of_its_pipeline(folders):
+    folder = folders["flux"]
+    backbone = load_backbone(folder, device="cpu")
+    t5 = load_text_encoder(folder, "text_encoder_2")
+    pipeline = FluxPipeline.from_pretrained(folder, text_encoder_2=t5, tokenizer_2=T5Ids())
+    prompt, pooled, _ = pipeline.encode_prompt("", "", device="cpu", max_sequence_length=256)
+    torch.testing.assert_close(backbone.empty_prompt, prompt)
+    torch.testing.assert_close(backbone.pooled, pooled)
+
+
 class T5Ids:
     """In place of T5's tokenizer, which is made from a file that a random model has not: "" as ids."""
 
@@ -118,6 +129,9 @@ class T5Ids:
         return BatchEncoding({"input_ids": torch.tensor([ids])})
 
     def batch_decode(self, ids):
+        return []
+
+    def tokenize(self, prompt):
         return []
 
 

@@ -73,7 +73,7 @@ def test_nothing_before_the_layer_is_computed_again():
         hook.remove()
     assert seen == []
     assert names(unet, prefix) == {
-        "time_proj", "time_embedding", "conv_in", "mid_block", "up_blocks.0", *(f"down_blocks.{i}" for i in range(4)),
+        "time_embedding", "conv_in", "mid_block", "up_blocks.0", *(f"down_blocks.{i}" for i in range(4)),
         *(f"up_blocks.1.{part}" for part in ("resnets.0", "attentions.0", "resnets.1", "attentions.1", "resnets.2")),
         *(f"up_blocks.1.attentions.2.{part}" for part in ("norm", "proj_in")),
         *(f"up_blocks.1.attentions.2.transformer_blocks.0.{part}" for part in ("norm1", "attn1", "norm2", "attn2")),

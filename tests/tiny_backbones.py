@@ -14,6 +14,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxTransformer2DModel,
     PixArtTransformer2DModel,
     SD3Transformer2DModel,
     UNet2DConditionModel,
@@ -23,6 +24,7 @@ from tiny_emerdiff import tiny_text_config, tiny_tokenizer, tiny_unet, tiny_vae
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from emerdiff.backbones.dit import DiTBackbone
+from emerdiff.backbones.flux import FluxBackbone
 from emerdiff.backbones.pixart import PixArtBackbone
 from emerdiff.backbones.protocol import Backbone
 from emerdiff.backbones.sd3 import SD3Backbone
@@ -112,6 +114,21 @@ def tiny_sd3(**changes: Any) -> SD3Transformer2DModel:
     )
 
 
+def tiny_flux(**changes: Any) -> FluxTransformer2DModel:
+    """As [schnell]; `guidance_embeds` makes it one like [dev]."""
+    return FluxTransformer2DModel(
+        in_channels=4 * 2**2,
+        num_layers=3,
+        num_single_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=_TEXT,
+        pooled_projection_dim=_POOLED,
+        axes_dims_rope=(2, 2, 4),
+        **changes,
+    )
+
+
 def _lively(model: torch.nn.Module) -> Any:
     """With random numbers where a model begins with zeros or ones: gates and scales then have something to do."""
     for parameter in model.parameters():
@@ -143,6 +160,11 @@ def _sd3(**changes: Any) -> SD3Backbone:
     return SD3Backbone(_lively(tiny_sd3(**changes)), _lively(tiny_vae()), prompt, pooled, FlowSchedule(1000))
 
 
+def _flux(**changes: Any) -> FluxBackbone:
+    prompt, pooled = torch.randn(1, 7, _TEXT), torch.randn(1, _POOLED)
+    return FluxBackbone(_lively(tiny_flux(**changes)), _lively(tiny_vae()), prompt, pooled, FlowSchedule(1000))
+
+
 # The families, with the layers whose queries are clustered and whose output is offset.
 BACKBONES: dict[str, Callable[[], Backbone]] = {
     "sdxl": _xl,
@@ -152,6 +174,8 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {
     "dit": _dit,
     "sd3": _sd3,
     "sd35": lambda: _sd3(dual_attention_layers=(0, 1), qk_norm="rms_norm"),
+    "flux": _flux,
+    "flux-dev": lambda: _flux(guidance_embeds=True),
 }
 LAYERS: dict[str, tuple[str, str]] = {
     "sdxl": tuple(f"up_blocks.0.attentions.{number}.transformer_blocks.0.attn2" for number in (0, 2)),
@@ -161,6 +185,8 @@ LAYERS: dict[str, tuple[str, str]] = {
     "dit": ("transformer_blocks.1.attn1", "transformer_blocks.1.attn1"),
     "sd3": ("transformer_blocks.1.attn", "transformer_blocks.1.attn"),
     "sd35": ("transformer_blocks.1.attn", "transformer_blocks.1.attn2"),
+    "flux": ("transformer_blocks.1.attn", "transformer_blocks.1.attn"),
+    "flux-dev": ("transformer_blocks.0.attn", "transformer_blocks.2.attn"),
 }
 
 
@@ -186,6 +212,9 @@ def save_family(folder: Path, family: str, **index: Any) -> Path:
         parts |= {"text_encoder": _t5(_TEXT)}
     elif family == "dit":
         parts |= {"transformer": tiny_dit(), "scheduler": DDIMScheduler(**_LINEAR)}
+    elif family == "flux":
+        parts |= {"transformer": tiny_flux(), "scheduler": FlowMatchEulerDiscreteScheduler()}
+        parts |= {"text_encoder": _clip(folder, "", _POOLED), "text_encoder_2": _t5(_TEXT)}
     else:
         parts |= {"transformer": tiny_sd3(), "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0)}
         parts |= {

@@ -120,8 +120,11 @@ class Backbone(ABC):
         return self.schedule.previous_mean(latents, self.predict(latents, timestep), timestep, previous)
 
 
-def check_channels(backbone: Backbone, what: str) -> None:
-    """ValueError unless denoiser (`what` it is, in words) and decoder take the latents that the VAE gives."""
+def check_channels(backbone: Backbone, what: str, *, in_token: int = 1) -> None:
+    """ValueError unless denoiser (`what` it is, in words) and decoder take the latents that the VAE gives.
+
+    `in_token` are the latents that come to the denoiser as one, side by side in its channels.
+    """
     latent_channels, given = backbone.vae.config.latent_channels, backbone.denoiser.config.in_channels
     decoder = backbone.decoder
     if decoder is not None and decoder.config.latent_channels != latent_channels:
@@ -129,5 +132,5 @@ def check_channels(backbone: Backbone, what: str) -> None:
             f"emerdiff.decoder takes {decoder.config.latent_channels} channels, expected {latent_channels}, "
             "as the VAE gives"
         )
-    if given != latent_channels:
-        raise ValueError(f"the {what} takes {given} channels, expected {latent_channels}, as the VAE gives")
+    if given != (expected := latent_channels * in_token):
+        raise ValueError(f"the {what} takes {given} channels, expected {expected}, as the VAE gives")

@@ -38,6 +38,12 @@ def clip_pooled(parts: Parts, number: str) -> tuple[Tensor, Tensor]:
     return encoded.hidden_states[-2], encoded.text_embeds
 
 
+def clip_end(parts: Parts) -> Tensor:
+    """(1, C) float32: the last hidden state of the end of text, as FLUX takes it of CLIP."""
+    state: Tensor = _clip(parts, CLIPTextModel, "").pooler_output
+    return state
+
+
 @torch.no_grad()
 def t5_states(parts: Parts, number: str, *, tokens: int) -> Tensor:
     """(1, tokens, C) float32: the last hidden states of T5's encoder for its end of text and then padding.
