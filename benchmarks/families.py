@@ -32,7 +32,7 @@ from diffusers import (
 )
 from PIL import Image
 
-from benchmarks.studies.sizes import SD1, SD1_PROMPT, SD_VAE, sd_schedule
+from benchmarks.studies.sizes import SD1, SD1_PROMPT, SD_VAE, published, sd_schedule
 from emerdiff import Backbone, EmerDiff, EmerDiffConfig
 from emerdiff.backbones.flux import FluxBackbone
 from emerdiff.backbones.parts import lean
@@ -46,25 +46,6 @@ from ground.device import resolve_device, resolve_dtype
 from ground.presets import read_section
 from toyworld import scene
 
-_SDXL = {
-    "sample_size": 128,
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "cross_attention_dim": 2048,
-    "attention_head_dim": [5, 10, 20],
-    "transformer_layers_per_block": [1, 2, 10],
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
-_SSD1B = {
-    **_SDXL,
-    "mid_block_type": "UNetMidBlock2D",
-    "transformer_layers_per_block": [0, [2, 2], [4, 4]],
-    "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1],
-}
 _PIXART = {"caption_channels": 4096, "interpolation_scale": 2, "use_additional_conditions": False}
 _SD3 = {
     "num_layers": 24,
@@ -104,14 +85,14 @@ def sd1(site: Site) -> Backbone:
     return UNetBackbone(site.made(UNet2DConditionModel, SD1), site.vae(), site.noise(1, *SD1_PROMPT), sd_schedule())
 
 
-def sdxl(site: Site, config: dict[str, Any] | None = None) -> Backbone:
-    unet = site.made(UNet2DConditionModel, config or _SDXL)
+def sdxl(site: Site, layout: str = "sdxl") -> Backbone:
+    unet = site.made(UNet2DConditionModel, published(layout, "unet"))
     prompt, pooled = site.noise(1, 77, 2048), site.noise(1, 1280)
     return UNetBackbone(unet, site.vae(upcast=True), prompt, sd_schedule(), pooled=pooled)
 
 
 def ssd1b(site: Site) -> Backbone:
-    return sdxl(site, _SSD1B)
+    return sdxl(site, "ssd1b")
 
 
 def pixart(site: Site) -> Backbone:

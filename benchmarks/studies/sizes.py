@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
 
+from emerdiff.checkpoint import LAYOUTS
 from emerdiff.schedule import NoiseSchedule
 
-SD_VAE: dict[str, Any] = {
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "latent_channels": 4,
-}
-SD1: dict[str, Any] = {
-    "sample_size": 64,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-    "cross_attention_dim": 768,
-    "attention_head_dim": 8,
-}
+
+def published(layout: str, part: str) -> dict[str, Any]:
+    """What the library's class of a part takes, from the layouts that single files are read with."""
+    config = json.loads((LAYOUTS / layout / part / "config.json").read_text(encoding="utf-8"))
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+SD_VAE = published("sd1", "vae")
+SD1 = published("sd1", "unet")
 SD1_PROMPT = 77, 768  # states of a prompt
 
 
