@@ -47,15 +47,18 @@ def self_attentions(backbone: Backbone, feature_layer: str) -> list[Any]:
     """The self-attentions in the transformer block of that layer, and in the same place of the others beside it.
 
     In a UNet these are all transformers of its down, middle or up block, which have one grid. ValueError if there are
-    none.
+    none that can be read: of FLUX's, which are of another class, no module's output shows queries and keys as they come
+    into their product, rotated.
     """
     place = _place(feature_layer)
     layers = attention_layers(backbone.denoiser).items()
-    found = [layer for name, layer in layers if _place(name) == place and not layer.is_cross_attention]
+    found = [
+        layer for name, layer in layers if _place(name) == place and not getattr(layer, "is_cross_attention", True)
+    ]
     if not found:
         raise ValueError(
-            f"emerdiff.merge_attention needs self-attention beside {feature_layer}, and the model has none there: "
-            "expected null"
+            f"emerdiff.merge_attention needs self-attention beside {feature_layer}, and the model has none to read "
+            "there: expected null"
         )
     return found
 

@@ -171,6 +171,7 @@ def test_queries_of_joint_attention_are_the_images_alone():
     ("changes", "message"),
     [
         ({"affinity": "attention"}, r"is 'attention', expected 'features': of this model no attention can be read"),
+        ({"merge_attention": 0.5}, r"merge_attention needs self-attention beside .*, and the model has none to read"),
         ({"feature_layer": "single_transformer_blocks.0.attn"}, r"'single_.*', where text is among the tokens; expec"),
     ],
 )

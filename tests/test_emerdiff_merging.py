@@ -103,7 +103,7 @@ def test_of_a_unet_all_transformers_of_the_block_take_part():
     assert found == [f"up_blocks.1.attentions.{index}.transformer_blocks.0.attn1" for index in range(3)]
 
 
-@pytest.mark.parametrize("family", BACKBONES)
+@pytest.mark.parametrize("family", [family for family in BACKBONES if not family.startswith("flux")])
 def test_every_family_merges_all_to_one_at_zero(family):
     backbone = tiny(family)
     layer = next(name for name, each in backbone.denoiser.named_modules() if hasattr(each, "to_q"))
