@@ -96,13 +96,17 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="a new folder")
     parser.add_argument("--images", type=Path, required=True, help="as for the trainers: a folder with captions.csv")
     parser.add_argument("--power", type=float, default=0.25, help="0 changes nothing; at 0.5 all labels vary alike")
+    parser.add_argument("--of", default="", help="sources of these alone, as NAME,NAME (default: all)")
     parser.add_argument("--count", type=int, default=800, help="images to look at")
     arguments = parser.parse_args()
     if not (arguments.folder / WEIGHTS_FILE).is_file():
         parser.error(f"{arguments.folder} has no {WEIGHTS_FILE}: expected an open_clip local-dir")
     if arguments.output.exists():
         parser.error(f"{arguments.output} is there already: expected the name of a new folder")
-    photos = read_photos(arguments.images)
+    sources = [name for name in arguments.of.split(",") if name]
+    photos = [photo for photo in read_photos(arguments.images) if not sources or Path(photo.source).name in sources]
+    if not photos:
+        parser.error(f"no images of {arguments.of} in {arguments.images}: expected sources, as its folders are named")
     drawn = np.random.default_rng(0).permutation(len(photos))[: arguments.count]
     balance(arguments.folder, arguments.output, [photos[i].path for i in drawn], arguments.power)
 

@@ -148,20 +148,50 @@ def prepare(
     if missing := set(maps) - {Path(photo.source).name for photo in made}:
         raise ValueError(f"no images of {', '.join(sorted(missing))} in {images}: expected sources with label maps")
     tagged = [photo for photo in photos if photo.tags and Path(photo.source).name not in maps]
-    known = [tuple((images / "labels" / name / "names.txt").read_text("utf-8").splitlines()) for name in maps]
-    broader = _read_broader(images / BROADER)
-    labels = {label for of in known for label in of}
-    others = sorted(
-        {*(TOY_NAMES if scenes else ()), *labels, *(word for of in labels & broader.keys() for word in broader[of])}
-    )
+    known, broader = _read_names(images, maps), _read_broader(images / BROADER)
+    others = sorted({*(TOY_NAMES if scenes else ()), *_all_names(known, broader)})
     words, sets = words_of(run, tagged, others, broader, start)
     lessons = None
     if made or scenes:
-        lessons = _mapped(images, made, dict(zip(maps, known, strict=True)), broader, scenes, words, run)
+        lessons = _mapped(images, made, known, broader, scenes, words, run)
     if not tagged:
         return words, None, lessons
     pixels, aspects = _squares([photo.path for photo in tagged], run / "tagged.npy")
     return words, Tagged(pixels, np.array(sets), aspects), lessons
+
+
+def prepare_maps(
+    images: Path, kinds: Sequence[tuple[Sequence[str], int]], run: Path, start: Path
+) -> tuple[Words, Mapped, list[NDArray[np.int64]]]:
+    """The words and label maps of some images, by lot, kept in `run`, and the indices of those of each kind.
+
+    `kinds`: sources images/NAME whose label maps in labels/NAME teach, and how many images of them, at most. ValueError
+    if a source has none.
+    """
+    maps = [name for names, _ in kinds for name in names]
+    photos = [photo for photo in read_photos(images) if Path(photo.source).name in maps]
+    if missing := set(maps) - {Path(photo.source).name for photo in photos}:
+        raise ValueError(f"no images of {', '.join(sorted(missing))} in {images}: expected sources with label maps")
+    known, broader = _read_names(images, maps), _read_broader(images / BROADER)
+    words, _ = words_of(run, [], sorted(_all_names(known, broader)), broader, start)
+    drawn, indices = [], []
+    for names, most in kinds:
+        own = [photo for photo in photos if Path(photo.source).name in names]
+        some = np.random.default_rng(0).permutation(len(own))[:most]
+        indices.append(np.arange(len(drawn), len(drawn) + len(some)))
+        drawn += [own[i] for i in some]
+    return words, _mapped(images, drawn, known, broader, None, words, run), indices
+
+
+def _read_names(images: Path, maps: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The names of the labels of each source, in order."""
+    return {name: tuple((images / "labels" / name / "names.txt").read_text("utf-8").splitlines()) for name in maps}
+
+
+def _all_names(known: dict[str, tuple[str, ...]], broader: dict[str, tuple[str, ...]]) -> set[str]:
+    """All labels, and the broader words for them."""
+    labels = {label for of in known.values() for label in of}
+    return labels | {word for label in labels & broader.keys() for word in broader[label]}
 
 
 def _read_broader(table: Path) -> dict[str, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from training.free.names import Nouns
 from training.free.packages import fetch
 from training.free.panoramas import panorama_scene, read_panoramas
 from training.free.photographs import write_photographs
+from training.free.places import OTHER_NAMES, outdoors, read_places, write_places
 
 # Labels of a part of what may be anywhere; an 8-bit map holds the scenery's beside them.
 PART = 200
@@ -49,6 +50,12 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=4000, help="composites in all (default: 4000)")
     parser.add_argument("--side", type=int, default=192, help="px of the composites' shorter side (default: 192)")
+    parser.add_argument(
+        "--places",
+        type=int,
+        default=0,
+        help="views of panoramas whose parts are named by hand, and as many with things in them (default: 0)",
+    )
     parser.add_argument("--flowers", type=Path, help="a folder of TensorFlow's flower_photos, one folder a flower")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -64,8 +71,14 @@ def main() -> None:
         count = round(arguments.count * kind.share)
         rows += write_composites(arguments.output, kind, cutouts, loader(folder), count, arguments.side)
         log.info("%d composites %s", count, kind.name)
+    if arguments.places:
+        places, count = read_places(arguments.packages), arguments.places
+        rows += write_places(arguments.output, places, count, arguments.side)
+        populated = outdoors(places, cutouts)
+        rows += write_composites(arguments.output, populated, cutouts, loader(folder), count, arguments.side)
+        log.info("%d views of places, and as many with things in them", count)
     write_table(arguments.output, rows)
-    write_words(arguments.output, cutouts)
+    write_words(arguments.output, cutouts, OTHER_NAMES if arguments.places else {})
 
 
 if __name__ == "__main__":

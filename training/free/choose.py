@@ -101,7 +101,7 @@ def draw_things(rng: Rng, kind: Kind, by_label: dict[str, list[Cutout]]) -> list
         found = by_label[group[rng.choice(len(group), p=weights / weights.sum())]]
         # Where models of true size are known, drawings are rare beside them.
         true = [cutout for cutout in found if cutout.height_cm]
-        if true and (kind.name in ("street", "room", "place") or rng.random() < 0.6):
+        if true and (kind.name.split("_")[0] in ("street", "room", "place") or rng.random() < 0.6):
             found = true
         thing = found[rng.integers(len(found))]
         broad = [word for word in thing.broad.split(";") if word]

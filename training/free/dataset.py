@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +54,9 @@ def write_table(folder: Path, rows: Iterable[Row]) -> None:
         writer.writerows(rows)
 
 
-def write_words(folder: Path, cutouts: Iterable[Cutout]) -> None:
-    """broader.csv: each label with the broader words for it."""
-    broader = {cutout.label: cutout.broad for cutout in cutouts if cutout.broad}
+def write_words(folder: Path, cutouts: Iterable[Cutout], others: Mapping[str, str]) -> None:
+    """broader.csv: each label with the broader words for it; `others` take the place of those of cut-outs."""
+    broader = {**{cutout.label: cutout.broad for cutout in cutouts if cutout.broad}, **others}
     with (folder / "broader.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("label", "broader"))

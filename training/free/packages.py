@@ -31,6 +31,7 @@ PACKAGES = (
     Package("@lobehub/fluent-emoji-3d", "npm", "emoji: MIT"),
     Package("emoji-datasource", "npm", "names of the emoji: MIT"),
     Package("@pmndrs/assets", "npm", "panoramas: CC0-1.0"),
+    Package("blender-data", "debian", "panoramas: CC0-1.0"),
 )
 
 

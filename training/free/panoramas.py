@@ -36,18 +36,25 @@ ACROSS = (1.2, 1.9)
 
 def read_panoramas(folder: Path) -> dict[str, np.ndarray]:
     """(H, 2H, 3) float32, 0 … 255, of each of PANORAMAS; `folder` holds NAME.exr.js. Needs the package OpenEXR."""
-    return {name: _developed(_exr(folder / f"{name}.exr.js")) for name in PANORAMAS}
+    return {name: read_panorama(folder / f"{name}.exr.js") for name in PANORAMAS}
 
 
-def _exr(path: Path) -> np.ndarray:
-    """(H, W, 3) float32: the linear light in a JavaScript module that exports an OpenEXR file in base 64."""
-    import OpenEXR
-
+def read_panorama(path: Path) -> np.ndarray:
+    """(H, 2H, 3) float32, 0 … 255, of an OpenEXR file, or of a JavaScript module that exports one in base 64."""
+    if path.suffix != ".js":
+        return _developed(_light(path))
     encoded = path.read_text(encoding="utf-8").partition("base64,")[2].partition("'")[0]
     with tempfile.NamedTemporaryFile(suffix=".exr") as file:
         file.write(base64.b64decode(encoded))
         file.flush()
-        return np.asarray(OpenEXR.File(file.name).channels()["RGB"].pixels, np.float32)
+        return _developed(_light(Path(file.name)))
+
+
+def _light(path: Path) -> np.ndarray:
+    """(H, W, 3) float32: the linear light in an OpenEXR file."""
+    import OpenEXR
+
+    return np.asarray(OpenEXR.File(str(path)).channels()["RGB"].pixels, np.float32)
 
 
 def _developed(light: np.ndarray) -> np.ndarray:
@@ -73,8 +80,15 @@ def panorama_scene(panoramas: dict[str, np.ndarray]) -> Callable[[Rng, tuple[int
     return scene
 
 
-def view(panorama: np.ndarray, size_hw: tuple[int, int], across: float, turn: float, tilt: float) -> np.ndarray:
-    """(h, w, 3) float32: what a camera sees that shows the angle `across`, turned by `turn`, looking up by `tilt`."""
+def view(
+    panorama: np.ndarray,
+    size_hw: tuple[int, int],
+    across: float,
+    turn: float,
+    tilt: float,
+    interpolation: int = cv2.INTER_CUBIC,
+) -> np.ndarray:
+    """(h, w, …): what a camera sees that shows the angle `across`, turned by `turn`, looking up by `tilt`."""
     height, width = size_hw
     focal = width / 2 / np.tan(across / 2)
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -85,5 +99,5 @@ def view(panorama: np.ndarray, size_hw: tuple[int, int], across: float, turn: fl
     from_left = (longitude / (2 * np.pi) % 1) * panorama.shape[1]
     from_top = (0.5 - latitude / np.pi) * (panorama.shape[0] - 1)
     return cv2.remap(
-        panorama, from_left.astype(np.float32), from_top.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP
+        panorama, from_left.astype(np.float32), from_top.astype(np.float32), interpolation, borderMode=cv2.BORDER_WRAP
     )

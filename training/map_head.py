@@ -1,0 +1,166 @@
+"""The head of an image tower, trained on by label maps alone, on features that are computed once: minutes on one core.
+
+    python -m training.map_head START OUTPUT --images FOLDER --maps places --beside composite_street,composite_land
+
+Every image of the sources is looked at once: a random view of it goes through the trunk, which stays as it is, and its
+features are kept. A step takes half of its views from `--maps`, which the head is to learn, and half from `--beside`,
+which it is not to forget. START is an open_clip local-dir whose head was trained, such as `training tower` writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ovseg.fetch import WEIGHTS_FILE
+from training.hardware import CPU
+from training.tower_lessons import OTHER_NAMES, Mapped, prepare_maps
+from training.tower_losses import map_loss, taking_part
+from training.tower_model import Tower, load_tower, save
+from training.tower_teaching import Eyes
+from training.tower_views import draw_views, seen_regions
+from training.tower_words import Words
+
+STRIDE = 32  # px per place: the trunk's own. What a place sees is the same at a finer one
+SIDE = 320  # px of a view
+LOOKED_AT = 8  # views at once
+# Views a step, of each of the two kinds, and the side in places of the square part of each that is looked at.
+BATCH, PART = 16, 5
+LEARNING_RATE, WARMUP = 1e-3, 10
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """N views of images with label maps."""
+
+    features: Tensor  # (N, D, h, w) float16, of the trunk
+    regions: Tensor  # (N, 2 h, 2 w) uint8: four to a place
+    labels: Tensor  # (2, N, R + 1) int64 of each region, by its usual and by its other name; -1: none
+
+
+class Head(nn.Module):
+    """What follows the trunk of `tower`, whose modules it shares."""
+
+    def __init__(self, tower: Tower) -> None:
+        super().__init__()
+        trunk = tower.visual.trunk
+        self.conv, self.norm, self.projection = trunk.conv_head, trunk.bn2, trunk.classifier
+        self.logit_scale = tower.logit_scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, P, C) float32 unit embeddings of the places; `features` (B, D, h, w)."""
+        places = self.norm(self.conv(features)).flatten(2).mT
+        return F.normalize(self.projection(places).float(), dim=-1)
+
+
+def look(tower: Tower, eyes: Eyes, mapped: Mapped) -> Seen:
+    """A random view of each image, through the trunk."""
+    trunk, rng = tower.visual.trunk, np.random.default_rng(9)
+    features, regions = [], []
+    for start in range(0, len(mapped), LOOKED_AT):
+        draw = mapped.draw(np.arange(start, min(start + LOOKED_AT, len(mapped))), None)
+        view = draw_views(draw, rng, CPU.device)
+        with torch.inference_mode():
+            features.append(trunk.blocks(trunk.bn1(trunk.conv_stem(eyes.pixels(mapped.pixels, view)))).half())
+        regions.append(seen_regions(mapped.regions[view.index], view, 2 * eyes.side // STRIDE).byte())
+        if start // LOOKED_AT % 20 == 0:
+            log.info("looked at %d of %d images", start, len(mapped))
+    return Seen(torch.cat(features).contiguous(), torch.cat(regions), mapped.labels)
+
+
+def learn(head: Head, seen: Seen, kinds: Sequence[np.ndarray], words: Words, steps: int) -> None:
+    """Train the head in place, on views of each of `kinds`, indices into `seen`."""
+    parameters = [parameter.requires_grad_(True) for parameter in head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0)
+    grid = seen.features.shape[2:]
+    sides = [min(PART, side) for side in grid]
+    nothing = torch.zeros(1, len(words.labels), dtype=torch.bool)
+    for step in range(steps):
+        rng = np.random.default_rng([8, step])
+        rate = min(1, (step + 1) / WARMUP) * (1 + np.cos(np.pi * step / steps)) / 2
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * rate
+        losses = []
+        for kind in kinds:
+            at = torch.from_numpy(rng.choice(kind, BATCH))
+            way = torch.from_numpy((rng.random(BATCH) < OTHER_NAMES).astype(np.int64))
+            top, left = (int(rng.integers(side - part + 1)) for side, part in zip(grid, sides, strict=True))
+            rows, columns = slice(top, top + sides[0]), slice(left, left + sides[1])
+            quarters = [slice(2 * of.start, 2 * of.stop) for of in (rows, columns)]
+            labels, regions = seen.labels[way, at], seen.regions[at, quarters[0], quarters[1]].long()
+            among = taking_part(labels, nothing, words.similar)
+            places = head(seen.features[at, :, rows, columns].float())
+            losses.append(map_loss(head.logit_scale.exp(), places, regions, labels, among, words.embeddings))
+        loss = torch.stack(losses).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 20 == 0 or step == steps - 1:
+            log.info("step %d: %s", step, " ".join(f"{one:.3f}" for one in losses))
+
+
+def train(
+    start: Path,
+    output: Path,
+    images: Path,
+    kinds: Sequence[tuple[Sequence[str], int]],
+    run: Path,
+    steps: int,
+    part: float,
+) -> None:
+    """Write the model `start` with its head trained on into `output`; errors as of `prepare_maps`.
+
+    `kinds`: sources with label maps, and how many images of them, at most. Features are kept in `run`. The weights
+    that are written lie between those of `start` and those that were learned, `part` of the way (WiSE-FT, Wortsman et
+    al., CVPR 2022).
+    """
+    tower = load_tower(start, STRIDE)
+    words, mapped, indices = prepare_maps(images, kinds, run, start)
+    kept = run / "seen.safetensors"
+    if not kept.exists():
+        seen = look(tower, Eyes(start, SIDE, CPU), mapped)
+        save_file({"features": seen.features, "regions": seen.regions}, kept)
+    seen = Seen(**load_file(kept), labels=mapped.labels)
+    head = Head(tower)
+    before = [parameter.detach().clone() for parameter in head.parameters()]
+    learn(head, seen, indices, words, steps)
+    with torch.no_grad():
+        for parameter, first in zip(head.parameters(), before, strict=True):
+            parameter.lerp_(first, 1 - part)
+    save(tower, start, output)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.map_head", description=__doc__.split("\n")[0])
+    parser.add_argument("start", type=Path, help="an open_clip local-dir with a trained head")
+    parser.add_argument("output", type=Path, help="a new folder")
+    parser.add_argument("--images", type=Path, required=True, help="a folder with captions.csv and labels/")
+    parser.add_argument("--maps", required=True, help="sources that the head is to learn, as NAME,NAME")
+    parser.add_argument("--beside", default="", help="sources that it is not to forget")
+    parser.add_argument("--views", default="600,500", help="how many images of each of the two (default: 600,500)")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument(
+        "--part", type=float, default=1.0, help="of the way from START to what was learned (default: 1)"
+    )
+    parser.add_argument("--run", type=Path, default=Path("runs/map-head"), help="where features are kept")
+    arguments = parser.parse_args()
+    if not (arguments.start / WEIGHTS_FILE).is_file():
+        parser.error(f"{arguments.start} has no {WEIGHTS_FILE}: expected an open_clip local-dir")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    counts = map(int, arguments.views.split(","))
+    named = (tuple(of.split(",")) for of in (arguments.maps, arguments.beside) if of)
+    kinds = list(zip(named, counts, strict=False))
+    train(arguments.start, arguments.output, arguments.images, kinds, arguments.run, arguments.steps, arguments.part)
+
+
+if __name__ == "__main__":
+    main()
