@@ -174,7 +174,8 @@ def prepare_maps(
         raise ValueError(f"no images of {', '.join(sorted(missing))} in {images}: expected sources with label maps")
     known, broader = _read_names(images, maps), _read_broader(images / BROADER)
     words, _ = words_of(run, [], sorted(_all_names(known, broader)), broader, start)
-    drawn, indices = [], []
+    drawn: list[Photo] = []
+    indices: list[NDArray[np.int64]] = []
     for names, most in kinds:
         own = [photo for photo in photos if Path(photo.source).name in names]
         some = np.random.default_rng(0).permutation(len(own))[:most]
