@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ovseg.fetch import WEIGHTS_FILE
 from training.hardware import CPU
+from training.imagined import ImaginedLesson, imagine, words_of_classes
 from training.tower_lessons import OTHER_NAMES, Mapped, prepare_maps
 from training.tower_losses import map_loss, taking_part
 from training.tower_model import Tower, load_tower, save
@@ -78,8 +79,10 @@ def look(tower: Tower, eyes: Eyes, mapped: Mapped) -> Seen:
     return Seen(torch.cat(features).contiguous(), torch.cat(regions), mapped.labels)
 
 
-def learn(head: Head, seen: Seen, kinds: Sequence[np.ndarray], words: Words, steps: int) -> None:
-    """Train the head in place, on views of each of `kinds`, indices into `seen`."""
+def learn(
+    head: Head, seen: Seen, kinds: Sequence[np.ndarray], words: Words, steps: int, more: ImaginedLesson | None = None
+) -> None:
+    """Train the head in place, on views of each of `kinds`, indices into `seen`, and on imagined places if any."""
     parameters = [parameter.requires_grad_(True) for parameter in head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0)
     grid = seen.features.shape[2:]
@@ -100,7 +103,9 @@ def learn(head: Head, seen: Seen, kinds: Sequence[np.ndarray], words: Words, ste
             among = taking_part(labels, nothing, words.similar)
             places = head(seen.features[at, :, rows, columns].float())
             losses.append(map_loss(head.logit_scale.exp(), places, regions, labels, among, words.embeddings))
-        loss = torch.stack(losses).mean()
+        if more is not None:
+            losses.append(more.loss(head, head.logit_scale.exp(), rng))
+        loss = torch.stack(losses).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -116,12 +121,14 @@ def train(
     run: Path,
     steps: int,
     part: float,
+    imagined: tuple[Path, Path] | None = None,
 ) -> None:
     """Write the model `start` with its head trained on into `output`; errors as of `prepare_maps`.
 
     `kinds`: sources with label maps, and how many images of them, at most. Features are kept in `run`. The weights
     that are written lie between those of `start` and those that were learned, `part` of the way (WiSE-FT, Wortsman et
-    al., CVPR 2022).
+    al., CVPR 2022). `imagined`: a folder whose tower and classifier imagine places to learn from as well
+    (training/imagined.py), and one of WordNet.
     """
     tower = load_tower(start, STRIDE)
     words, mapped, indices = prepare_maps(images, kinds, run, start)
@@ -132,7 +139,11 @@ def train(
     seen = Seen(**load_file(kept), labels=mapped.labels)
     head = Head(tower)
     before = [parameter.detach().clone() for parameter in head.parameters()]
-    learn(head, seen, indices, words, steps)
+    more = None
+    if imagined is not None:
+        real = seen.features.permute(0, 2, 3, 1).flatten(0, 2).float()
+        more = ImaginedLesson(imagine(imagined[0], real), words, words_of_classes(imagined[1], words.labels))
+    learn(head, seen, indices, words, steps, more)
     with torch.no_grad():
         for parameter, first in zip(head.parameters(), before, strict=True):
             parameter.lerp_(first, 1 - part)
@@ -151,6 +162,10 @@ def main() -> None:
     parser.add_argument(
         "--part", type=float, default=1.0, help="of the way from START to what was learned (default: 1)"
     )
+    parser.add_argument(
+        "--imagine", type=Path, help="a folder with classifier.safetensors, as training.photo_start makes"
+    )
+    parser.add_argument("--wordnet", type=Path, help="with --imagine: the folder of index.noun and data.noun")
     parser.add_argument("--run", type=Path, default=Path("runs/map-head"), help="where features are kept")
     arguments = parser.parse_args()
     if not (arguments.start / WEIGHTS_FILE).is_file():
@@ -159,7 +174,19 @@ def main() -> None:
     counts = map(int, arguments.views.split(","))
     named = (tuple(of.split(",")) for of in (arguments.maps, arguments.beside) if of)
     kinds = list(zip(named, counts, strict=False))
-    train(arguments.start, arguments.output, arguments.images, kinds, arguments.run, arguments.steps, arguments.part)
+    imagined = (arguments.imagine, arguments.wordnet) if arguments.imagine else None
+    if arguments.imagine and not arguments.wordnet:
+        parser.error("--imagine needs --wordnet, a folder with index.noun and data.noun")
+    train(
+        arguments.start,
+        arguments.output,
+        arguments.images,
+        kinds,
+        arguments.run,
+        arguments.steps,
+        arguments.part,
+        imagined,
+    )
 
 
 if __name__ == "__main__":

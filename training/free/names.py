@@ -59,6 +59,7 @@ class Nouns:
         self.senses: dict[str, list[int]] = {}
         self.above: dict[int, list[int]] = {}
         self.field: dict[int, int] = {}
+        self.words: dict[int, list[str]] = {}  # of a sense, by its offset
         for line in _lines(folder / "index.noun"):
             words = line.split()
             self.senses[words[0]] = [int(word) for word in words[-int(words[2]) :]]
@@ -66,6 +67,7 @@ class Nouns:
             words = line.partition("|")[0].split()
             offset = int(words[0])
             self.field[offset] = int(words[1])
+            self.words[offset] = [word.lower().replace("_", " ") for word in words[4 : 4 + 2 * int(words[3], 16) : 2]]
             self.above[offset] = [int(after) for mark, after in pairwise(words) if mark in ("@", "@i")]
         senses = {word: self._senses(word, (TOPS, field)) for word, field in BROAD.items()}
         self.broad = {found[0]: word for word, found in senses.items() if found}
@@ -80,7 +82,7 @@ class Nouns:
                 if offset is None and word in PLAIN.values():
                     offset = self._sense(word.split()[-1], fields)
                 if offset is not None and word not in NO_NAMES:
-                    chain = self._chain(offset)
+                    chain = self.chain(offset)
                     broad = tuple(self.broad[up] for up in chain if up in self.broad and self.broad[up] != word)
                     return Noun(word, broad, len(chain))
         return None
@@ -94,7 +96,7 @@ class Nouns:
         """The senses of `word` among `fields`, the commonest first."""
         return [s for s in self.senses.get(word.replace(" ", "_"), [])[:SENSES] if self.field[s] in fields]
 
-    def _chain(self, offset: int) -> list[int]:
+    def chain(self, offset: int) -> list[int]:
         """`offset` and what is above it, the nearest first."""
         chain = [offset]
         for up in chain:
