@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 INTEGRATIONS = "emerseg/integrations"
 # Files that are command lines of developers.
-COMMANDS = ("training/whiten.py",)
+COMMANDS = ("training/whiten.py", "training/rounded.py")
 OUTSIDE = ("toyworld", "benchmarks", "tests")
 # What is trained are the libraries' own classes.
 TRAINERS = {path.relative_to(ROOT).as_posix() for path in (ROOT / "training").rglob("*.py")}

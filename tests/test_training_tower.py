@@ -18,7 +18,7 @@ from ovseg import OpenVocabSegmenter, OvsegConfig
 from training import photo_tags, tower, tower_losses
 from training.data import scene_cache
 from training.tower_lessons import TagDraw, prepare
-from training.tower_model import HEAD, put_together, save_overlay
+from training.tower_model import HEAD, fold, put_together, save_overlay
 from training.tower_views import Drawn, draw_views, seen, seen_regions
 from training.tower_words import TagSet, Words
 
@@ -223,5 +223,13 @@ def test_an_overlay_is_what_differs(tmp_path, start) -> None:
         save_file(weights, folder / "open_clip_model.safetensors")
     save_overlay(changed, start, tmp_path / "overlay.safetensors")
     assert load_file(tmp_path / "overlay.safetensors") == {"logit_scale": state["logit_scale"] + 1}
+    fold(start, tmp_path / "overlay.safetensors", tmp_path / "folded")  # and laid over, it is the model again
+    folded = load_file(tmp_path / "folded/open_clip_model.safetensors")
+    assert folded.keys() == state.keys() and folded["logit_scale"] == state["logit_scale"] + 1
+    assert all(torch.equal(folded[name], state[name]) for name in state if name != "logit_scale")
+    assert (tmp_path / "folded/tokenizer.json").read_bytes() == (start / "tokenizer.json").read_bytes()
     with pytest.raises(ValueError, match="differ in architecture"):
         save_overlay(other, start, tmp_path / "overlay.safetensors")
+    with pytest.raises(ValueError, match=r"has weights that .* has not, or in another shape: a$"):
+        fold(start, other / "open_clip_model.safetensors", tmp_path / "another")
+    assert not (tmp_path / "another").exists()

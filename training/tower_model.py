@@ -129,5 +129,21 @@ def save_overlay(model: Path, base: Path, file: Path) -> None:
         raise ValueError(
             f"{model} and {base} differ in architecture, expected a model that was trained on from another"
         )
-    differing = {name: tensor.contiguous() for name, tensor in new.items() if not torch.equal(tensor, own[name])}
+    differing = {
+        name: tensor.contiguous() for name, tensor in new.items() if not torch.equal(tensor.float(), own[name].float())
+    }
     save_file(differing, file, metadata={"format": "pt"})
+
+
+def fold(base: Path, file: Path, output: Path) -> None:
+    """Write the local-dir `base` with the overlay `file` laid over it into the new folder `output`.
+
+    ValueError if the overlay has weights that `base` has not, or in another shape.
+    """
+    own, new = load_file(base / WEIGHTS_FILE), load_file(file)
+    if unfit := sorted(name for name, tensor in new.items() if name not in own or own[name].shape != tensor.shape):
+        raise ValueError(f"{file} has weights that {base} has not, or in another shape: {', '.join(unfit[:3])}")
+    shutil.copytree(base, output)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in (own | new).items()}, output / WEIGHTS_FILE, {"format": "pt"}
+    )
