@@ -54,7 +54,7 @@ def test_a_vae_then_a_unet_on_its_equal_latents_and_on_with_the_unet_alone(image
     first = (runs / "weights/sd/vae/diffusion_pytorch_model.safetensors").read_bytes()
 
     learned = (runs / "weights/sd/unet/diffusion_pytorch_model.safetensors").read_bytes()
-    monkeypatch.setattr(mini.unet, "fit", lambda *_, **__: pytest.fail("enough"))
+    monkeypatch.setattr("training.denoiser.fit", lambda *_, **__: pytest.fail("enough"))
     with pytest.raises(pytest.fail.Exception, match="enough"):
         mini.train(images, 8, 1e-3, runs, resume=True, **options)
     assert (runs / "weights/sd/unet/diffusion_pytorch_model.safetensors").read_bytes() == learned
