@@ -17,6 +17,7 @@ from ground.paths import user_path
 from ground.weights import builtin_folder, hub_folder, loading
 
 _BUILTIN = Path(__file__).parent / "weights"
+_IN_CLONE = "emerdiff.model=CLONE/emerdiff/weights/{}"
 
 _DECODER = ("config.json", "diffusion_pytorch_model.safetensors")
 _TOKENIZERS = ("tokenizer.json", "vocab.json")  # either will do
@@ -37,7 +38,7 @@ def fetch_weights(config: EmerDiffConfig, *, download: bool) -> Path:
         raise ValueError(f"emerdiff.layout is of a model in one file, which emerdiff.model, {config.model!r}, is not")
     if config.model.startswith("builtin:"):
         name = config.model.removeprefix("builtin:")
-        return _checked(builtin_folder(_BUILTIN, name, INDEX), None)
+        return _checked(builtin_folder(_BUILTIN, name, INDEX, in_clone=_IN_CLONE.format(name)), None)
     folder = user_path(config.model)
     if folder.is_dir():
         return _checked(folder, config.variant)

@@ -18,6 +18,8 @@ _ANSWER_SECONDS = 10  # within which the hub must answer the first question
 # Keys of configs by which a model's folder names code, or lets libraries run it.
 _CODE_KEYS = ("auto_map", "custom_pipeline", "custom_pipelines", "trust_remote_code", "allow_all_kernels")
 _LFS_POINTER = b"version https://git-lfs"
+# The built-in models that learned from images for research lie in the source repository, and in no wheel.
+RESEARCH = "research"
 _REASON_CHARACTERS = 300  # of a library's message: it may list a thousand tensors
 
 
@@ -89,13 +91,19 @@ def hub_folder(
     raise WeightsMissing(repo, size_mb=size_mb, license=license, revision=revision, reason=reason)
 
 
-def builtin_folder(weights: Path, name: str, marker: str) -> Path:
+def builtin_folder(weights: Path, name: str, marker: str, *, in_clone: str) -> Path:
     """The folder `name` of a package's folder `weights`; FileNotFoundError with the names that are there.
 
-    `marker` is a file that every model's folder holds.
+    `marker` is a file that every model's folder holds; `in_clone`, for an error about weights that wheels lack, is the
+    setting that finds it in a clone of the source repository.
     """
     names = sorted(path.parent.name for path in weights.glob(f"*/{marker}"))
     if name not in names:
+        if name == RESEARCH:
+            raise FileNotFoundError(
+                f"builtin:{name} is not in this installation: its weights are for research, and lie in the source "
+                f"repository alone; install from a clone of it by `pip install -e CLONE`, or set {in_clone}"
+            )
         there = ", ".join(names) or "none"
         raise FileNotFoundError(f"no built-in model {name!r} in this installation; there is: {there}")
     return weights / name

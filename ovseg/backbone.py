@@ -207,6 +207,7 @@ def load_backbone(config: OvsegConfig, *, device: str = "auto", dtype: str = "au
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
     weights = fetch_weights(config, download=False)
+    overlay = overlay_file(config.overlay) if config.overlay else None
     file, name, tokenizer_settings = Path(weights), config.model, {}
     if weights.startswith("local-dir:"):
         folder = Path(weights.removeprefix("local-dir:"))
@@ -219,8 +220,8 @@ def load_backbone(config: OvsegConfig, *, device: str = "auto", dtype: str = "au
     check_whole(file)
     with loading(f"the model of {file}"):
         model = open_clip.create_model(name, require_pretrained=True, **settings)
-    if config.overlay:
-        lay_over(model, overlay_file(config.overlay))
+    if overlay:
+        lay_over(model, overlay)
     with loading(f"the tokenizer of {weights.removeprefix('local-dir:')}"):
         tokenizer = open_clip.get_tokenizer(name, **tokenizer_settings)
     preprocess = model.visual.preprocess_cfg

@@ -42,7 +42,8 @@ def overlay_file(overlay: str) -> Path:
     """
     schema, _, name = overlay.partition(":")
     if schema == "builtin":
-        return ground.weights.builtin_folder(_BUILTIN, name, OVERLAY_FILE) / OVERLAY_FILE
+        in_clone = f"ovseg.overlay=CLONE/ovseg/weights/{name}/{OVERLAY_FILE}"
+        return ground.weights.builtin_folder(_BUILTIN, name, OVERLAY_FILE, in_clone=in_clone) / OVERLAY_FILE
     path = user_path(overlay)
     if path.suffix != ".safetensors":
         raise ValueError(f"ovseg.overlay is {overlay!r}, expected {OVERLAY_FORMS}")
@@ -51,7 +52,8 @@ def overlay_file(overlay: str) -> Path:
 
 def builtin_folder(name: str) -> Path:
     """Folder of a model that comes with the package; FileNotFoundError with the names that are there."""
-    return checked_folder(ground.weights.builtin_folder(_BUILTIN, name, CONFIG_FILE))
+    in_clone = f"ovseg.model=local-dir:CLONE/ovseg/weights/{name}"
+    return checked_folder(ground.weights.builtin_folder(_BUILTIN, name, CONFIG_FILE, in_clone=in_clone))
 
 
 def checked_folder(folder: Path) -> Path:

@@ -20,8 +20,8 @@ WEIGHTS = [
     ROOT / "emerdiff/weights/mini/model_index.json",
     ROOT / "ovseg/weights/mini/open_clip_config.json",
     ROOT / "ovseg/weights/photo/open_clip_config.json",
-    ROOT / "emerdiff/weights/drawn/model_index.json",
-    ROOT / "ovseg/weights/free/overlay.safetensors",
+    ROOT / "emerdiff/weights/research/model_index.json",
+    ROOT / "ovseg/weights/research/overlay.safetensors",
 ]
 
 

@@ -26,7 +26,7 @@ def preset_file(tmp_path):
 
 def test_every_bundled_preset_loads():
     large = {"sdxl", "ssd1b", "pixart-sigma", "sd3-medium", "flux-schnell"}
-    assert large | {"mini", "mini-free", "toy", "sd14", "sd15", "sd21"} <= set(list_presets())
+    assert large | {"mini", "mini-research", "toy", "sd14", "sd15", "sd21"} <= set(list_presets())
     for name in list_presets():
         assert load_preset(name).name == name
         assert load_preset(name).description

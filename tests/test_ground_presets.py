@@ -15,7 +15,7 @@ def test_a_file_is_read_by_its_path(tmp_path):
 
 
 def test_every_preset_of_the_project_is_found_by_its_name():
-    assert {"mini", "mini-free", "toy", "sd14", "sd15", "sd21"} <= set(list_presets())
+    assert {"mini", "mini-research", "toy", "sd14", "sd15", "sd21"} <= set(list_presets())
     assert all(read_section(name, "emerdiff")["model"] for name in list_presets())
 
 

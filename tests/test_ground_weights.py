@@ -70,10 +70,18 @@ def test_builtin_models_are_found_by_their_marker(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").touch()
     (tmp_path / "empty").mkdir()
-    assert builtin_folder(tmp_path, "mini", "config.json") == tmp_path / "mini"
+    assert builtin_folder(tmp_path, "mini", "config.json", in_clone="a.b=c") == tmp_path / "mini"
     for name in ("empty", "midi", "../mini"):
         with pytest.raises(FileNotFoundError, match=r"no built-in model .*; there is: maxi, mini$"):
-            builtin_folder(tmp_path, name, "config.json")
+            builtin_folder(tmp_path, name, "config.json", in_clone="a.b=c")
+
+
+def test_weights_for_research_are_in_the_source_repository(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"^builtin:research is not .* research.* -e CLONE`, or set a.b=c$"
+    ) as told:
+        builtin_folder(tmp_path, "research", "config.json", in_clone="a.b=c")
+    assert "\n" not in str(told.value)
 
 
 def test_marks_change_with_size_and_end(tmp_path):

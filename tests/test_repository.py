@@ -10,6 +10,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from ground.presets import list_presets, read_section
+from ground.weights import RESEARCH
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -47,3 +50,20 @@ def test_the_citation_is_of_this_version(project):
         key: project[key] for key in ("version", "license")
     }
     assert [author["name"] for author in citation["authors"]] == [author["name"] for author in project["authors"]]
+
+
+def test_the_wheel_leaves_out_what_learned_from_images_for_research_and_nothing_else():
+    """Of all folders of weights; the other presets need none of these."""
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"][
+        "wheel"
+    ]
+    assert wheel["exclude"] == [f"{package}/weights/{RESEARCH}" for package in ("emerdiff", "ovseg")]
+    for name in list_presets():
+        models = [
+            read_section(name, "emerdiff")["model"],
+            *(read_section(name, "ovseg").get(key) for key in ("model", "overlay")),
+        ]
+        assert (f"builtin:{RESEARCH}" in models) == (name == "mini-research")
+        assert ("research" in str([read_section(name, part)["license"] for part in ("emerdiff", "ovseg")])) == (
+            name == "mini-research"
+        )

@@ -69,7 +69,7 @@ def balance(folder: Path, output: Path, images: Sequence[Path], power: float) ->
 
 
 def places(folder: Path, images: Sequence[Path]) -> NDArray[np.float32]:
-    """(N, C) unit embeddings of some places of each image, as the preset mini looks at them."""
+    """(N, C) unit embeddings of some places of each image, as the preset mini sees them at the tower's own stride."""
     model, rng = _segmenter(folder), np.random.default_rng(0)
     found = []
     for path in images:
@@ -87,7 +87,8 @@ def spread_of_logits(folder: Path, embeddings: NDArray[np.float32]) -> float:
 
 
 def _segmenter(folder: Path) -> OpenVocabSegmenter:
-    return OpenVocabSegmenter.from_preset("mini", model=f"local-dir:{folder}", device="cpu", dtype="float32")
+    settings = {"model": f"local-dir:{folder}", "output_stride": None}
+    return OpenVocabSegmenter.from_preset("mini", device="cpu", dtype="float32", **settings)
 
 
 def main() -> None:

@@ -131,10 +131,12 @@ def presets() -> None:
 
     for name in list_presets():
         preset = load_preset(name)
-        print(f"{name:8}{preset.description}")
-        for section, model in (("emerdiff", preset.emerdiff), ("ovseg", preset.ovseg)):
-            size = f"{model.download_mb} MB to download" if model.download_mb else "no download"
-            print(f"{'':8}{section:10}{model.model}  ({model.license}; {size})")
+        print(f"{name:15}{preset.description}")
+        clip = f"{preset.ovseg.model} with {preset.ovseg.overlay}" if preset.ovseg.overlay else preset.ovseg.model
+        models = (("emerdiff", preset.emerdiff.model, preset.emerdiff), ("ovseg", clip, preset.ovseg))
+        for section, model, config in models:
+            size = f"{config.download_mb} MB to download" if config.download_mb else "no download"
+            print(f"{'':15}{section:10}{model}  ({config.license}; {size})")
 
 
 @app.command()
