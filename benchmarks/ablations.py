@@ -9,6 +9,9 @@
     python -m benchmarks.ablations --output docs/results --name ablations-one-step \\
         --set one_step=true --set differences=latents --study strength     # cheaper by far, and not the paper's
 
+The studies in docs/results/ were made with the UNet that is now that of `mini-research`; studies of its layers at the
+finest grid need it, too (`--set model=builtin:research`).
+
 A study varies one setting of the paper's pipeline (benchmarks/studies/table.py). Each value is measured on each image
 and appended to NAME.csv at once; what stands there is not measured again, unless settings or weights have changed.
 NAME.md and a plot for each study are written from all lines that hold, so that a command without anything left to

@@ -70,8 +70,8 @@ def test_studies_vary_what_there_is():
 
 @pytest.mark.weights
 def test_every_value_fits_the_embedded_model():
-    """Layers exist, timesteps are on the schedule: else it could not be made."""
-    segmenter = EmerDiff.from_preset("toy", device="cpu", **BASE)
+    """Layers exist, also at the finest grid, and timesteps are on the schedule: else it could not be made."""
+    segmenter = EmerDiff.from_preset("toy", device="cpu", model="builtin:research", **BASE)
     for study in STUDIES:
         for value in study.values:
             EmerDiff(segmenter.backbone, value.config(segmenter.config))
