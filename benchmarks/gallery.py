@@ -19,9 +19,9 @@ from emerseg import Label, Segmenter
 
 WIDTH, HEIGHT, GAP = 600, 400, 8  # px, of a photograph in the image and between two
 LABELS = {
-    "chelsea": (Label("cat"), Label("wall", stuff=True), Label("blanket", stuff=True)),
-    "coffee": (Label("cup of coffee"), Label("table")),
-    "rocket": (Label("rocket"), Label("blue sky", stuff=True), Label("ground", stuff=True)),
+    "chelsea": (Label("cat"), Label("wall", stuff=True)),
+    "coffee": (Label("coffee cup"), Label("wooden floor", stuff=True)),
+    "rocket": (Label("rocket"), Label("sky", stuff=True)),
     "astronaut": (Label("person"), Label("flag"), Label("space shuttle"), Label("wall", stuff=True)),
 }
 
