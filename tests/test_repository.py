@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -67,3 +68,9 @@ def test_the_wheel_leaves_out_what_learned_from_images_for_research_and_nothing_
         assert ("research" in str([read_section(name, part)["license"] for part in ("emerdiff", "ovseg")])) == (
             name == "mini-research"
         )
+
+
+def test_configs_of_weights_name_no_place_of_a_machine():
+    configs = [path for package in ("emerdiff", "ovseg") for path in (ROOT / package / "weights").rglob("*.json")]
+    named = [json.loads(path.read_text(encoding="utf-8")) for path in configs if path.name == "config.json"]
+    assert named and not any(str(config.get("_name_or_path", "")).startswith(("/", "~", ".")) for config in named)

@@ -81,6 +81,12 @@ def test_the_folders_load_where_they_are_used(runs):
     assert model.encode_text(tokens).shape == (1, 128)
 
 
+def test_no_folder_says_where_its_weights_were_loaded_from(runs):
+    configs = list((runs / "weights").rglob("config.json"))
+    assert len(configs) >= 6  # a VAE, a denoiser and a text encoder of each family
+    assert not any("_name_or_path" in path.read_text() for path in configs)
+
+
 def test_the_text_encoder_says_what_the_clip_says(runs):
     pipeline = StableDiffusionPipeline.from_pretrained(runs / "weights/sd", torch_dtype=torch.float32)
     model, _ = open_clip.create_model_from_pretrained(f"local-dir:{runs}/weights/clip")

@@ -23,6 +23,7 @@ from toyworld.scene import TRAIN_SEEDS
 from training.crops import to_model_range
 from training.data import scene_cache
 from training.photos import squares
+from training.weights import write_model
 from training.widen import widened_unet
 
 # Variance relative to the mean one; fainter directions are mostly noise and are not raised to the others.
@@ -98,8 +99,8 @@ def main() -> None:
     unet = widened_unet(unet, vae.config.latent_channels)
     values = whiten(vae, unet, images)
     print("eigenvalues of the latents' covariance, all 1 or less now:", ", ".join(f"{value:.2g}" for value in values))
-    vae.half().save_pretrained(arguments.output / "vae")
-    unet.half().save_pretrained(arguments.output / "unet")
+    write_model(vae, arguments.output / "vae")
+    write_model(unet, arguments.output / "unet")
 
 
 if __name__ == "__main__":
