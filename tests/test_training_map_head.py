@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from safetensors.torch import load_file
-from tiny_adapt import save_images
+from tiny_adapt import save_images, save_label_maps
 from tiny_ovseg import save_with_bert
 
 from training import map_head
@@ -40,12 +39,9 @@ def images(tmp_path_factory):
     rows = [f"images/{source}/{index:02}.png,cat," for source in ("pets", "streets") for index in range(10)]
     save_images(folder, [row.split(",")[0] for row in rows], (48, 48))
     (folder / "captions.csv").write_text("\n".join(["path,tags,caption", *rows]) + "\n")
-    for source, names, right in (("pets", "cat\n", 255), ("streets", "road\n", 0)):
-        (folder / "labels" / source).mkdir(parents=True)
-        (folder / "labels" / source / "names.txt").write_text(names)
+    for source, name, right in (("pets", "cat", 255), ("streets", "road", 0)):
         truth = np.repeat(np.array([[0, right]], np.uint8), 24, axis=1).repeat(48, axis=0)
-        for index in range(10):
-            Image.fromarray(truth).save(folder / f"labels/{source}/{index:02}.png")
+        save_label_maps(folder, source, [name], truth)
     (folder / "broader.csv").write_text("label,broader\ncat,animal\n")
     return folder
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_adapt import save_images
+from tiny_adapt import save_images, save_label_maps
 from tiny_ovseg import save_with_bert
 from torch import Tensor
 
@@ -44,11 +43,8 @@ def images(tmp_path_factory):
     ]
     save_images(folder, [row.split(",")[0] for row in rows], (60, 40))
     (folder / "captions.csv").write_text("\n".join(["path,tags,caption", *rows]) + "\n")
-    (folder / "labels/composites").mkdir(parents=True)
-    (folder / "labels/composites/names.txt").write_text("cat\ngrass\n")
     truth = np.repeat(np.array([[0, 1, 255]], np.uint8), [30, 20, 10], axis=1).repeat(40, axis=0)
-    for index in range(10):
-        Image.fromarray(truth).save(folder / f"labels/composites/{index:02}.png")
+    save_label_maps(folder, "composites", ["cat", "grass"], truth)
     return folder
 
 

@@ -55,3 +55,12 @@ def save_start(folder: Path) -> Path:
     path = folder / "start.yaml"
     path.write_text(yaml.safe_dump({"description": "tiny", "emerdiff": emerdiff, "ovseg": ovseg}))
     return path
+
+
+def save_label_maps(folder: Path, source: str, names: list[str], truth: np.ndarray, count: int = 10) -> None:
+    """`count` times the same label map (H, W) uint8, labels/SOURCE/00.png and so on, with the names of its labels."""
+    target = folder / "labels" / source
+    target.mkdir(parents=True)
+    (target / "names.txt").write_text("".join(f"{name}\n" for name in names))
+    for index in range(count):
+        Image.fromarray(truth).save(target / f"{index:02}.png")

@@ -15,11 +15,10 @@ from torch import Tensor
 from transformers import CLIPTokenizer, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from training import denoiser
-from training.data import SceneCache
 from training.denoiser import Captioned, Family
 from training.loop import Schedule
 from training.tokenizer import CONTEXT_LENGTH
-from training.weights import half_copy, write_model
+from training.weights import forget_origin, half_copy, write_model
 
 SCHEDULE = Schedule(minutes=60, learning_rate=1e-3, warmup_steps=500)
 _HEADS, _HEAD_WIDTH, _BLOCKS = 6, 32, 6
@@ -86,17 +85,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> T5EncoderModel:
     )
 
 
-def train(
-    train_scenes: SceneCache,
-    validation: SceneCache,
-    schedule: Schedule,
-    run: Path,
-    weights: Path,
-    *,
-    text: Path,
-    start: Path | None,
-    **options: Any,
-) -> None:
+def train(*data: Any, text: Path, start: Path | None, **options: Any) -> None:
     """Train a transformer in weights/pixart; see `denoiser.train`.
 
     `text`: an open_clip folder whose tokenizer the captions are read with. `start`: a folder to take the VAE from and,
@@ -118,13 +107,14 @@ def train(
             tokenizer=t5_tokenizer(text),
             scheduler=noiser,
         ).save_pretrained(folder)
+        forget_origin(folder)
 
     def write(folder: Path, model: CaptionedTransformer) -> None:
         write_model(model.denoiser, folder / "transformer")
         write_model(model.text_encoder, folder / "text_encoder")
 
     family = Family("pixart", make, write_all, write)
-    denoiser.train(family, train_scenes, validation, schedule, run, weights, text=text, start=start, **options)
+    denoiser.train(family, *data, text=text, start=start, **options)
 
 
 def t5_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

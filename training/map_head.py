@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ovseg.fetch import WEIGHTS_FILE
+from training import photo_clip
 from training.hardware import CPU
 from training.imagined import ImaginedLesson, imagine, words_of_classes
 from training.tower_lessons import OTHER_NAMES, Mapped, prepare_maps
@@ -49,19 +49,13 @@ class Seen:
     labels: Tensor  # (2, N, R + 1) int64 of each region, by its usual and by its other name; -1: none
 
 
-class Head(nn.Module):
-    """What follows the trunk of `tower`, whose modules it shares."""
-
-    def __init__(self, tower: Tower) -> None:
-        super().__init__()
-        trunk = tower.visual.trunk
-        self.conv, self.norm, self.projection = trunk.conv_head, trunk.bn2, trunk.classifier
-        self.logit_scale = tower.logit_scale
+class Head(photo_clip.Head):
+    """What follows the trunk of a tower, whose modules it shares, for whole feature maps."""
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, P, C) float32 unit embeddings of the places; `features` (B, D, h, w)."""
-        places = self.norm(self.conv(features)).flatten(2).mT
-        return F.normalize(self.projection(places).float(), dim=-1)
+        places = features.flatten(2).mT
+        return super().forward(places.flatten(0, 1)).unflatten(0, places.shape[:2])
 
 
 def look(tower: Tower, eyes: Eyes, mapped: Mapped) -> Seen:

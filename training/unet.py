@@ -12,10 +12,9 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from training import denoiser
-from training.data import SceneCache
 from training.denoiser import Captioned, Family
 from training.loop import Schedule
-from training.weights import half_copy, write_model
+from training.weights import forget_origin, half_copy, write_model
 from training.widen import widened_unet, with_fine_attention
 
 SCHEDULE = Schedule(minutes=75, learning_rate=1e-3, warmup_steps=300)
@@ -49,17 +48,7 @@ def build_unet(latent_channels: int) -> UNet2DConditionModel:
     return with_fine_attention(unet)
 
 
-def train(
-    train_scenes: SceneCache,
-    validation: SceneCache,
-    schedule: Schedule,
-    run: Path,
-    weights: Path,
-    *,
-    text: Path,
-    start: Path | None,
-    **options: Any,
-) -> None:
+def train(*data: Any, text: Path, start: Path | None, **options: Any) -> None:
     """Train a UNet in weights/sd; see `denoiser.train`.
 
     `text`: an open_clip folder whose text tower embeds the captions, frozen. `start`: begin from the UNet of that
@@ -86,9 +75,10 @@ def train(
             feature_extractor=None,
             requires_safety_checker=False,
         ).save_pretrained(folder)
+        forget_origin(folder)
 
     def write(folder: Path, model: CaptionedUNet) -> None:
         write_model(model.denoiser, folder / "unet")
 
     family = Family("sd", make, write_all, write)
-    denoiser.train(family, train_scenes, validation, schedule, run, weights, text=text, start=start, **options)
+    denoiser.train(family, *data, text=text, start=start, **options)
