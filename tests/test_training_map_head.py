@@ -14,7 +14,7 @@ from tiny_ovseg import save_with_bert
 
 from training import map_head
 from training.hardware import CPU
-from training.map_head import Head, Seen, learn, look
+from training.map_head import MOST_WEIGHT, Head, Rarity, Recipe, Seen, learn, look
 from training.tower_lessons import Mapped, prepare_maps
 from training.tower_model import load_tower
 from training.tower_teaching import Eyes
@@ -78,10 +78,43 @@ def test_places_come_to_be_what_their_regions_are_called(start) -> None:
     seen = Seen(features.half(), torch.zeros(count, 4, 4, dtype=torch.uint8), labels)
     embeddings = F.normalize(torch.randn(9, head.projection.out_features, generator=random), dim=1)
     words = Words(tuple("abcdefghi"), (), embeddings, embeddings, torch.eye(9, dtype=torch.bool), torch.zeros(0, 9) > 0)
-    learn(head, seen, [np.arange(3), np.arange(3, 6)], words, 40)
+    learn(head, seen, [np.arange(3), np.arange(3, 6)], words, Recipe(40))
     with torch.no_grad():
         chosen = (head(seen.features.float()) @ embeddings.T).argmax(dim=-1)
     assert torch.equal(chosen, labels[0, :, :1].expand(-1, 4))
+
+
+def test_rare_labels_are_looked_at_more_often_and_count_more() -> None:
+    regions = torch.zeros(9, 4, 4, dtype=torch.uint8)
+    regions[8, 0, 0] = 1  # a ninth of the views shows a little of label 1, and nothing else has a label there
+    labels = torch.full((2, 9, 256), -1)
+    labels[:, :, 0], labels[:, 8, 1] = 0, 1
+    seen, kind = Seen(torch.zeros(9, 1, 2, 2), regions, labels), np.arange(9)
+    odds, weights = Rarity.of(seen, [kind], 3, rare=4 / 9)
+    np.testing.assert_allclose(odds[0] / odds[0][0], [1] * 8 + [2])  # the root of 4/9 over 1/9
+    assert weights[1] == MOST_WEIGHT and weights[0] < 1 and weights[2] == 1  # nothing is known of the last
+    odds, weights = Rarity.of(seen, [kind], 3, rare=0)
+    np.testing.assert_allclose(odds[0], 1 / 9)
+    assert (weights == 1).all()
+
+
+def test_what_is_beside_counts_as_much_as_is_asked(start) -> None:
+    random = torch.Generator().manual_seed(0)
+    head = Head(load_tower(start, 32))
+    features = torch.randn(4, head.conv.in_channels, 2, 2, generator=random).half()
+    labels = torch.full((2, 4, 256), -1)
+    labels[:, :, 0] = torch.tensor([0, 0, 1, 1])
+    seen = Seen(features, torch.zeros(4, 4, 4, dtype=torch.uint8), labels)
+    embeddings = F.normalize(torch.randn(2, head.projection.out_features, generator=random), dim=1)
+    words = Words(("a", "b"), (), embeddings, embeddings, torch.eye(2, dtype=torch.bool), torch.zeros(0, 2) > 0)
+    heads = {}
+    for weight, kinds in ((0.0, 1), (0.0, 2), (1.0, 2)):
+        head = Head(load_tower(start, 32))
+        learn(head, seen, [np.arange(2), np.arange(2, 4)][:kinds], words, Recipe(12, beside=weight))
+        heads[weight, kinds] = [parameter.detach().clone() for parameter in head.parameters()]
+    alone, without, beside = heads.values()
+    assert all(torch.equal(one, other) for one, other in zip(alone, without, strict=True))
+    assert not all(torch.equal(one, other) for one, other in zip(alone, beside, strict=True))
 
 
 def test_the_command_writes_a_model_with_another_head_alone(tmp_path, images, start, monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ovseg import OpenVocabSegmenter, OvsegConfig
 from training import photo_tags, tower, tower_losses
 from training.data import scene_cache
 from training.tower_lessons import TagDraw, prepare
-from training.tower_model import HEAD, fold, put_together, save_overlay
+from training.tower_model import HEAD, average, fold, put_together, save_overlay
 from training.tower_views import Drawn, draw_views, seen, seen_regions
 from training.tower_words import TagSet, Words
 
@@ -206,6 +207,27 @@ def test_words_of_other_images_and_sources_that_are_not_there_are_refused(tmp_pa
         prepare(images, (), tmp_path / "run", start, None)
     with pytest.raises(ValueError, match="no images of collages"):
         prepare(images, ("collages",), tmp_path / "run", start, None)
+
+
+def test_an_average_lies_between_two_models_and_leaves_what_they_share_as_it_is(tmp_path, start) -> None:
+    state = load_file(start / "open_clip_model.safetensors")
+    moved, other = tmp_path / "moved", tmp_path / "other"
+    eighths = {"visual.trunk.conv_stem.weight": state["visual.trunk.conv_stem.weight"].to(torch.float8_e4m3fn)}
+    shutil.copytree(start, tmp_path / "first")
+    save_file(state | eighths, tmp_path / "first/open_clip_model.safetensors")
+    for folder, weights in ((moved, state | eighths | {"logit_scale": state["logit_scale"] + 1}), (other, eighths)):
+        folder.mkdir()
+        save_file(weights, folder / "open_clip_model.safetensors")
+    average(tmp_path / "first", moved, 0.25, tmp_path / "between")
+    between = load_file(tmp_path / "between/open_clip_model.safetensors")
+    assert between.keys() == state.keys()
+    torch.testing.assert_close(between["logit_scale"], state["logit_scale"] + 0.25)
+    for name, tensor in (state | eighths).items():
+        assert between[name].dtype == tensor.dtype
+        assert name == "logit_scale" or torch.equal(between[name].float(), tensor.float())
+    with pytest.raises(ValueError, match="differ in architecture"):
+        average(start, other, 0.5, tmp_path / "another")
+    assert not (tmp_path / "another").exists()
 
 
 def test_an_overlay_is_what_differs(tmp_path, start) -> None:

@@ -14,9 +14,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -36,6 +38,7 @@ SIDE = 320  # px of a view
 LOOKED_AT = 8  # views at once
 # Views a step, of each of the two kinds, and the side in places of the square part of each that is looked at.
 BATCH, PART = 16, 5
+MOST_WEIGHT = 3.0  # of a label that few places show, and one over it of one that many show
 LEARNING_RATE, WARMUP = 1e-3, 10
 log = logging.getLogger(__name__)
 
@@ -73,22 +76,38 @@ def look(tower: Tower, eyes: Eyes, mapped: Mapped) -> Seen:
     return Seen(torch.cat(features).contiguous(), torch.cat(regions), mapped.labels)
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How the head learns."""
+
+    steps: int = 200
+    places: int = PART  # side, in places, of the square part of each view that a step looks at
+    rare: float = 0.0  # share of the views below which a label counts as rare; 0: none does
+    beside: float = 1.0  # weight of what is not to be forgotten: views of other kinds than the first, imagined places
+
+
 def learn(
-    head: Head, seen: Seen, kinds: Sequence[np.ndarray], words: Words, steps: int, more: ImaginedLesson | None = None
+    head: Head,
+    seen: Seen,
+    kinds: Sequence[NDArray[np.int64]],
+    words: Words,
+    recipe: Recipe,
+    more: ImaginedLesson | None = None,
 ) -> None:
     """Train the head in place, on views of each of `kinds`, indices into `seen`, and on imagined places if any."""
     parameters = [parameter.requires_grad_(True) for parameter in head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0)
     grid = seen.features.shape[2:]
-    sides = [min(PART, side) for side in grid]
+    sides = [min(recipe.places, side) for side in grid]
     nothing = torch.zeros(1, len(words.labels), dtype=torch.bool)
-    for step in range(steps):
+    odds, weights = Rarity.of(seen, kinds, len(words.labels), recipe.rare)
+    for step in range(recipe.steps):
         rng = np.random.default_rng([8, step])
-        rate = min(1, (step + 1) / WARMUP) * (1 + np.cos(np.pi * step / steps)) / 2
+        rate = min(1, (step + 1) / WARMUP) * (1 + np.cos(np.pi * step / recipe.steps)) / 2
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * rate
         losses = []
-        for kind in kinds:
-            at = torch.from_numpy(rng.choice(kind, BATCH))
+        for kind, of in zip(kinds, odds, strict=True):
+            at = torch.from_numpy(rng.choice(kind, BATCH, p=of))
             way = torch.from_numpy((rng.random(BATCH) < OTHER_NAMES).astype(np.int64))
             top, left = (int(rng.integers(side - part + 1)) for side, part in zip(grid, sides, strict=True))
             rows, columns = slice(top, top + sides[0]), slice(left, left + sides[1])
@@ -96,15 +115,47 @@ def learn(
             labels, regions = seen.labels[way, at], seen.regions[at, quarters[0], quarters[1]].long()
             among = taking_part(labels, nothing, words.similar)
             places = head(seen.features[at, :, rows, columns].float())
-            losses.append(map_loss(head.logit_scale.exp(), places, regions, labels, among, words.embeddings))
+            losses.append(map_loss(head.logit_scale.exp(), places, regions, labels, among, words.embeddings, weights))
         if more is not None:
             losses.append(more.loss(head, head.logit_scale.exp(), rng))
-        loss = torch.stack(losses).sum()
+        loss = losses[0] + recipe.beside * sum(losses[1:])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % 20 == 0 or step == steps - 1:
+        if step % 20 == 0 or step == recipe.steps - 1:
             log.info("step %d: %s", step, " ".join(f"{one:.3f}" for one in losses))
+
+
+class Rarity(NamedTuple):
+    """What is seldom shown is looked at more often, and counts more."""
+
+    odds: list[NDArray[np.float64]]  # of the views of each kind
+    weights: Tensor  # (V,) of the labels
+
+    @classmethod
+    def of(cls, seen: Seen, kinds: Sequence[NDArray[np.int64]], count: int, rare: float) -> Rarity:
+        """Views are drawn by the rarest label that they show (repeat factors, Gupta et al., CVPR 2019: LVIS).
+
+        Labels that few places show count more, by the root of how few, within bounds. With `rare` 0 all are alike.
+        """
+        shown = np.zeros((len(seen.regions), count + 1), bool)
+        areas = np.zeros(count + 1)
+        for row, regions, labels in zip(shown, seen.regions, seen.labels[0], strict=True):
+            found, counts = np.unique(labels[regions.flatten().long()].numpy(), return_counts=True)
+            row[found] = True  # -1, no label, is the last
+            areas[found] += counts
+        shown, areas = shown[:, :-1], areas[:-1]
+        odds = []
+        for kind in kinds:
+            shares = shown[kind].mean(axis=0)
+            factors = np.sqrt(np.maximum(1, rare / np.where(shares > 0, shares, np.inf)))
+            most = (shown[kind] * factors).max(axis=1, initial=1)
+            odds.append(most / most.sum())
+        weights = np.ones(count)
+        if rare:
+            known = areas > 0
+            weights[known] = np.sqrt(np.median(areas[known]) / areas[known]).clip(1 / MOST_WEIGHT, MOST_WEIGHT)
+        return cls(odds, torch.from_numpy(weights).float())
 
 
 def train(
@@ -113,7 +164,7 @@ def train(
     images: Path,
     kinds: Sequence[tuple[Sequence[str], int]],
     run: Path,
-    steps: int,
+    recipe: Recipe,
     part: float,
     imagined: tuple[Path, Path] | None = None,
 ) -> None:
@@ -137,7 +188,7 @@ def train(
     if imagined is not None:
         real = seen.features.permute(0, 2, 3, 1).flatten(0, 2).float()
         more = ImaginedLesson(imagine(imagined[0], real), words, words_of_classes(imagined[1], words.labels))
-    learn(head, seen, indices, words, steps, more)
+    learn(head, seen, indices, words, recipe, more)
     with torch.no_grad():
         for parameter, first in zip(head.parameters(), before, strict=True):
             parameter.lerp_(first, 1 - part)
@@ -153,6 +204,18 @@ def main() -> None:
     parser.add_argument("--beside", default="", help="sources that it is not to forget")
     parser.add_argument("--views", default="600,500", help="how many images of each of the two (default: 600,500)")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument(
+        "--places",
+        type=int,
+        default=PART,
+        help=f"side in places of the part of a view that is looked at (default: {PART})",
+    )
+    parser.add_argument(
+        "--rare", type=float, default=0.0, help="labels that a smaller share of the views shows count more (default: 0)"
+    )
+    parser.add_argument(
+        "--weight", type=float, default=1.0, help="of what is not to be forgotten, --beside and --imagine (default: 1)"
+    )
     parser.add_argument(
         "--part", type=float, default=1.0, help="of the way from START to what was learned (default: 1)"
     )
@@ -177,7 +240,7 @@ def main() -> None:
         arguments.images,
         kinds,
         arguments.run,
-        arguments.steps,
+        Recipe(arguments.steps, arguments.places, arguments.rare, arguments.weight),
         arguments.part,
         imagined,
     )

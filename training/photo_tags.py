@@ -25,6 +25,8 @@ EXHAUSTIVE = 3.0
 FIGURE = 0.5
 # In an exhaustively tagged image each tag fills about FALLING times what the tag before it does, within a factor SLACK.
 FALLING, SLACK = 0.6, 1.25
+# Guesses are sharper than what is predicted by this exponent.
+SHARPER = 1.5
 # How often the regions of a scene go by their full names, and how many full names of others are negatives then.
 FULL_NAMES, FULL_NAME_NEGATIVES = 0.3, 48
 # Cosine above which a label is too near in meaning to a tag to be its negative.
@@ -75,11 +77,15 @@ class TagVocabulary:
         """
         if photo.names:
             return list(photo.names if rng.random() < FULL_NAMES else photo.tags), []
-        worn = not WORN.isdisjoint(photo.tags)
-        broad = [tag for tag in photo.tags if tag in BROAD or (tag == "person" and worn)]
+        broad = self.broad_tags(photo)
         specific = [tag for tag in photo.tags if tag not in broad]
         tags = broad if not specific or (broad and rng.random() < 0.25) else specific
         return tags, self.companions(photo)
+
+    def broad_tags(self, photo: Photo) -> list[str]:
+        """The tags of the image that cover others of it."""
+        worn = not WORN.isdisjoint(photo.tags)
+        return [tag for tag in photo.tags if tag in BROAD or (tag == "person" and worn)]
 
     def companions(self, photo: Photo) -> list[str]:
         """Labels that may be in the image besides its tags; of an exhaustive source only those of what is worn."""
@@ -158,6 +164,37 @@ def heights_of(labels: Sequence[str], rows: Tensor) -> Tensor:
     return (1 - 2 * rows)[:, None] * usual
 
 
+def guessed_places(
+    log_probabilities: Tensor,
+    rows: Tensor,
+    tags: Sequence[str],
+    companions: Sequence[str],
+    *,
+    exhaustive: bool,
+    lift: float = 0.0,
+    falling: float = FALLING,
+    slack: float = SLACK,
+) -> Tensor:
+    """(P, N): which of the tags and companions each place shows, guessed by their `log_probabilities` (P, N) there.
+
+    `rows` (P,) 0 (top) to 1; `lift` is the weight of the usual heights. If the tags are `exhaustive`, each fills about
+    `falling` times what the one before it does, within a factor `slack`.
+    """
+    count, places = len(tags), len(rows)
+    low, high = torch.zeros(count + len(companions)), torch.full((count + len(companions),), float(places))
+    if exhaustive:
+        # The tag that comes first fills most.
+        usual = falling ** torch.arange(count)
+        usual *= places * (FIGURE if companions else 1) / usual.sum()
+        low[:count], high[:count] = usual / slack, usual * slack
+    else:
+        low[:count] = places / (count + 1) / 2
+    usual_heights = heights_of([*tags, *companions], rows)
+    unsure = torch.tensor([False] * count + [label in UNSURE for label in companions])
+    usual_heights[:, unsure] = usual_heights[:, unsure].clamp(max=0)
+    return expected_places(SHARPER * log_probabilities + lift * usual_heights, low, high)
+
+
 def tag_losses(
     log_probabilities: Tensor,
     rows: Tensor,
@@ -169,31 +206,27 @@ def tag_losses(
     falling: float = FALLING,
     slack: float = SLACK,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What an image's tags teach its places.
+    """What an image's tags teach its places; the arguments are those of `guessed_places`.
 
-    `log_probabilities` (P, N) of the tags and the companions, among all labels that take part; `rows` (P,) 0 (top) to
-    1; `lift` is the weight of the usual heights. If the tags are `exhaustive`, each fills about `falling` times what
-    the one before it does, within a factor `slack`. Returns the loss of places that all have a guess, the loss of the
-    best places alone (one of the two is 0), and (P,) how likely each place shows a companion.
+    Returns the loss of places that all have a guess, the loss of the best places alone (one of the two is 0), and (P,)
+    how likely each place shows a companion.
     """
     count, places, zero = len(tags), len(rows), torch.zeros(())
-    equal = places / (count if exhaustive else count + 1)
     # Without companions the rest may be anything: each tag claims half of its equal share, where it fits best.
     if not exhaustive and not companions:
-        best = log_probabilities[:, :count].exp().topk(max(1, int(equal / 2)), dim=0).values.mean(dim=0)
+        claimed = max(1, int(places / (count + 1) / 2))
+        best = log_probabilities[:, :count].exp().topk(claimed, dim=0).values.mean(dim=0)
         return zero, -best.clamp(min=1e-6).log().mean(), torch.zeros(places)
-    low, high = torch.zeros(count + len(companions)), torch.full((count + len(companions),), float(places))
-    if exhaustive:
-        # The tag that comes first fills most.
-        usual = falling ** torch.arange(count)
-        usual *= places * (FIGURE if companions else 1) / usual.sum()
-        low[:count], high[:count] = usual / slack, usual * slack
-    else:
-        low[:count] = equal / 2
     with torch.no_grad():
-        usual_heights = heights_of([*tags, *companions], rows)
-        unsure = torch.tensor([False] * count + [label in UNSURE for label in companions])
-        usual_heights[:, unsure] = usual_heights[:, unsure].clamp(max=0)
-        guess = expected_places(1.5 * log_probabilities + lift * usual_heights, low, high)
+        guess = guessed_places(
+            log_probabilities,
+            rows,
+            tags,
+            companions,
+            exhaustive=exhaustive,
+            lift=lift,
+            falling=falling,
+            slack=slack,
+        )
     weight = 1.0 if exhaustive else 0.6
     return -weight * (guess * log_probabilities).sum(dim=1).mean(), zero, guess[:, count:].sum(dim=1)

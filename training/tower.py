@@ -23,7 +23,7 @@ from training.data import SceneCache
 from training.hardware import CPU, Hardware
 from training.loop import Schedule, fit, generators
 from training.tower_lessons import moved, prepare
-from training.tower_model import Teacher, Tower, fold, load_tower, put_together, save, save_overlay
+from training.tower_model import Teacher, Tower, average, fold, load_tower, put_together, save, save_overlay
 from training.tower_teaching import Eyes, MapLesson, TagLesson
 
 SCHEDULE = Schedule(minutes=60, learning_rate=3e-4, weight_decay=0.02, warmup_steps=200, ema_decay=0.998)
@@ -95,9 +95,16 @@ def main() -> None:
     folded = commands.add_parser("fold", help=fold.__doc__)
     for name in ("base", "file", "output"):
         folded.add_argument(name, type=Path)
+    between = commands.add_parser("average", help=average.__doc__)
+    for name in ("first", "second"):
+        between.add_argument(name, type=Path)
+    between.add_argument("share", type=float, help="0: the first, 1: the second")
+    between.add_argument("output", type=Path)
     arguments = parser.parse_args()
     if arguments.command == "together":
         put_together(arguments.tower, arguments.start, arguments.output)
+    elif arguments.command == "average":
+        average(arguments.first, arguments.second, arguments.share, arguments.output)
     elif arguments.command == "fold":
         fold(arguments.base, arguments.file, arguments.output)
     else:

@@ -148,7 +148,7 @@ def prepare(
     if missing := set(maps) - {Path(photo.source).name for photo in made}:
         raise ValueError(f"no images of {', '.join(sorted(missing))} in {images}: expected sources with label maps")
     tagged = [photo for photo in photos if photo.tags and Path(photo.source).name not in maps]
-    known, broader = _read_names(images, maps), _read_broader(images / BROADER)
+    known, broader = _read_names(images, maps), read_broader(images / BROADER)
     others = sorted({*(TOY_NAMES if scenes else ()), *_all_names(known, broader)})
     words, sets = words_of(run, tagged, others, broader, start)
     lessons = None
@@ -172,7 +172,7 @@ def prepare_maps(
     photos = [photo for photo in read_photos(images) if Path(photo.source).name in maps]
     if missing := set(maps) - {Path(photo.source).name for photo in photos}:
         raise ValueError(f"no images of {', '.join(sorted(missing))} in {images}: expected sources with label maps")
-    known, broader = _read_names(images, maps), _read_broader(images / BROADER)
+    known, broader = _read_names(images, maps), read_broader(images / BROADER)
     words, _ = words_of(run, [], sorted(_all_names(known, broader)), broader, start)
     drawn: list[Photo] = []
     indices: list[NDArray[np.int64]] = []
@@ -195,7 +195,7 @@ def _all_names(known: dict[str, tuple[str, ...]], broader: dict[str, tuple[str, 
     return labels | {word for label in labels & broader.keys() for word in broader[label]}
 
 
-def _read_broader(table: Path) -> dict[str, tuple[str, ...]]:
+def read_broader(table: Path) -> dict[str, tuple[str, ...]]:
     """label → words that cover it, of a table label,broader, separated by `;`; nothing where there is none."""
     if not table.is_file():
         return {}

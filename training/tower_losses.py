@@ -10,13 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from training.photo_tags import FALLING, FIGURE, SLACK
+from training.photo_tags import FALLING, FIGURE, SHARPER, SLACK
 from training.tower_lessons import TagDraw
 from training.tower_views import View
 from training.tower_words import Words
 
-# Guesses are sharper than what the tower predicts by this exponent.
-SHARPER = 1.5
 _ROUNDS = 6  # of the turns by which shares come to lie in their bounds
 _NEVER = -1e4  # a logarithm of no probability, small enough and finite
 
@@ -114,18 +112,26 @@ def taking_part(labels: Tensor, closed: Tensor, similar: Tensor) -> Tensor:
 
 
 def map_loss(
-    scale: Tensor, places: Tensor, regions: Tensor, labels: Tensor, among: Tensor, embeddings: Tensor
+    scale: Tensor,
+    places: Tensor,
+    regions: Tensor,
+    labels: Tensor,
+    among: Tensor,
+    embeddings: Tensor,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy of places (B, P, C) with the labels (B, R) of their regions (B, 2 h, 2 w), four to a place.
 
-    Large regions count less than by their area: by its square root.
+    Large regions count less than by their area: by its square root. `weights` (V,) say how much each label counts.
     """
-    batch, side = len(regions), regions.shape[-1] // 2
+    batch, height, width = len(regions), regions.shape[-2] // 2, regions.shape[-1] // 2
     logs = label_logs(scale, places, embeddings, among)
-    at = regions.view(batch, side, 2, side, 2).permute(0, 1, 3, 2, 4).reshape(batch, side * side * 4)
+    at = regions.view(batch, height, 2, width, 2).permute(0, 1, 3, 2, 4).reshape(batch, height * width * 4)
     target = labels.gather(1, at)  # B x 4 P
     area = torch.zeros(labels.shape, device=labels.device).scatter_add_(1, at, torch.ones(at.shape, device=at.device))
     weight = area.clamp(min=1).rsqrt().gather(1, at) * (target >= 0)
+    if weights is not None:
+        weight = weight * weights[target.clamp(min=0)]
     weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1e-6)
     found = logs.gather(2, target.clamp(min=0).view(batch, -1, 4)).flatten(1)
     return -(weight * found).sum(dim=1).mean()

@@ -125,10 +125,7 @@ def save_overlay(model: Path, base: Path, file: Path) -> None:
     ValueError if the two are not of one architecture.
     """
     new, own = (load_file(folder / WEIGHTS_FILE) for folder in (model, base))
-    if {name: tensor.shape for name, tensor in new.items()} != {name: tensor.shape for name, tensor in own.items()}:
-        raise ValueError(
-            f"{model} and {base} differ in architecture, expected a model that was trained on from another"
-        )
+    _check_alike(model, new, base, own)
     differing = {
         name: tensor.contiguous() for name, tensor in new.items() if not torch.equal(tensor.float(), own[name].float())
     }
@@ -147,3 +144,30 @@ def fold(base: Path, file: Path, output: Path) -> None:
     save_file(
         {name: tensor.contiguous() for name, tensor in (own | new).items()}, output / WEIGHTS_FILE, {"format": "pt"}
     )
+
+
+def average(first: Path, second: Path, share: float, output: Path) -> None:
+    """Write the model that lies `share` of the way from one local-dir to another into the new folder `output`.
+
+    Both were trained on from one start: averages of such weights often know what either knows (model soups, Wortsman
+    et al., ICML 2022). ValueError if the two are not of one architecture.
+    """
+    own, other = (load_file(folder / WEIGHTS_FILE) for folder in (first, second))
+    _check_alike(first, own, second, other)
+    shutil.copytree(first, output)
+    between = {
+        name: tensor if torch.equal(tensor.float(), other[name].float()) else _lerp(tensor, other[name], share)
+        for name, tensor in own.items()
+    }
+    save_file({name: tensor.contiguous() for name, tensor in between.items()}, output / WEIGHTS_FILE, {"format": "pt"})
+
+
+def _lerp(tensor: Tensor, other: Tensor, share: float) -> Tensor:
+    return torch.lerp(tensor.float(), other.float(), share).to(tensor.dtype)
+
+
+def _check_alike(first: Path, own: dict[str, Tensor], second: Path, other: dict[str, Tensor]) -> None:
+    if {name: tensor.shape for name, tensor in own.items()} != {name: tensor.shape for name, tensor in other.items()}:
+        raise ValueError(
+            f"{first} and {second} differ in architecture, expected a model that was trained on from another"
+        )

@@ -1,0 +1,152 @@
+"""Label maps that a model draws for tagged images, where it may choose among an image's own tags alone.
+
+    python -m training.own_maps MODEL FOLDER --images IMAGES --of streets,animals
+
+What an image does not show is what a model is most often wrong about; the tags of the image rule it out. What is left
+to choose from the model places better than it names, and its own maps teach its head to find these labels among all
+(self-training; with image-level labels as in Papandreou et al., ICCV 2015). Logits are spread by the affinity of a
+diffusion model, which follows what belongs together. No label map is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+
+from emerdiff import EmerDiff
+from ground.images import read_image
+from ovseg import Label, OpenVocabSegmenter
+from training.free.dataset import MOST_LABELS
+from training.photo_tags import TagVocabulary, guessed_places
+from training.photo_words import SYNONYMS
+from training.photos import Photo, read_photos
+from training.tower_lessons import BROADER, read_broader
+
+# How sure a place must be of its label, as a share: others are unknown.
+SURE = 0.6
+UNKNOWN = 255
+log = logging.getLogger(__name__)
+
+
+class Artist:
+    """Draws label maps by a model of words and the affinity of a model of masks."""
+
+    def __init__(self, model: Path, preset: str, photos: Sequence[Photo]) -> None:
+        """`model` is an open_clip local-dir, in place of that of the preset; `photos` are all that tags are read of."""
+        settings = {"model": f"local-dir:{model}", "overlay": None}
+        self.words = OpenVocabSegmenter.from_preset(preset, device="cpu", dtype="float32", **settings)
+        self.masks = EmerDiff.from_preset(preset, device="cpu", dtype="float32")
+        self.vocabulary = TagVocabulary(photos, self.words.backbone)
+
+    def labels(self, photo: Photo) -> tuple[list[str], list[str]]:
+        """(tags, companions) that a map of the photo may have: broad tags alone where it has no others."""
+        broad = self.vocabulary.broad_tags(photo)
+        tags = [tag for tag in photo.tags if tag not in broad] or broad
+        return tags, self.vocabulary.companions(photo)
+
+    def draw(self, photo: Photo) -> tuple[list[str], NDArray[np.uint8]]:
+        """The labels of the photo, and (H, W) uint8 indices of them, or UNKNOWN."""
+        image = read_image(photo.path)
+        tags, companions = self.labels(photo)
+        labels = [*tags, *companions]
+        text = self.vocabulary.embeddings[[self.vocabulary.index[label] for label in labels]].numpy()
+        named = [Label(label) for label in labels]
+        coarse = self.words.segment(image, named, text_embeddings=text, affinity=self.masks.affinity(image))
+        logits = torch.from_numpy(coarse.logits)
+        grid_hw = logits.shape[1:]
+        logs = logits.flatten(1).T.log_softmax(dim=1)  # P x N
+        rows = ((torch.arange(grid_hw[0]) + 0.5) / grid_hw[0]).repeat_interleave(grid_hw[1])
+        exhaustive = photo.source in self.vocabulary.exhaustive
+        shares = guessed_places(logs, rows, tags, companions, exhaustive=exhaustive)
+        planes = shares.T.unflatten(1, grid_hw)[None]
+        highest, label_map = F.interpolate(planes, image.shape[:2], mode="bilinear")[0].max(dim=0)
+        return labels, torch.where(highest < SURE, UNKNOWN, label_map).byte().numpy()
+
+
+def draw_maps(artist: Artist, photos: Sequence[Photo], images: Path, folder: Path) -> None:
+    """Write the maps of `photos`, all of one source of `images`, and their rows of captions.csv, into `folder`.
+
+    ValueError if the source has more labels than a map can hold.
+    """
+    source = Path(photos[0].source).name
+    names = sorted({label for photo in photos for part in artist.labels(photo) for label in part})
+    if len(names) > MOST_LABELS:
+        raise ValueError(f"{source} has {len(names)} labels, expected at most {MOST_LABELS}")
+    maps = folder / "labels" / source
+    maps.mkdir(parents=True)
+    (maps / "names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    (folder / "images").mkdir(exist_ok=True)
+    (folder / "images" / source).symlink_to((images / "images" / source).resolve())
+    numbers = np.full(UNKNOWN + 1, UNKNOWN, np.uint8)
+    table = folder / "captions.csv"
+    is_new = not table.exists()
+    with table.open("a", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        if is_new:
+            rows.writerow(("path", "tags", "caption"))
+        for count, photo in enumerate(photos):
+            labels, label_map = artist.draw(photo)
+            numbers[: len(labels)] = [names.index(label) for label in labels]
+            Image.fromarray(numbers[label_map]).save(maps / f"{photo.path.stem}.png", optimize=True)
+            rows.writerow((f"images/{source}/{photo.path.name}", ";".join(photo.tags), photo.caption))
+            if count % 50 == 0:
+                log.info("%s: %d of %d maps", source, count, len(photos))
+
+
+def write_words(folder: Path, artist: Artist, photos: Sequence[Photo]) -> None:
+    """Add to `folder`/broader.csv what else the labels of `photos` go by: synonyms, broad tags that come with them."""
+    table = folder / BROADER
+    others = {label: set(of) for label, of in read_broader(table).items()}
+    for photo in photos:
+        broad = artist.vocabulary.broad_tags(photo)
+        tags, companions = artist.labels(photo)
+        for label in (*tags, *companions):
+            more = [*SYNONYMS.get(label, ()), *(broad if label in tags else ())]
+            others.setdefault(label, set()).update(word for word in more if word != label)
+    with table.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("label", "broader"))
+        rows.writerows((label, ";".join(sorted(of))) for label, of in sorted(others.items()) if of)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.own_maps", description="Label maps that a model draws for tagged images."
+    )
+    parser.add_argument("model", type=Path, help="an open_clip local-dir")
+    parser.add_argument("folder", type=Path, help="where to add the sources with their maps, as for training.map_head")
+    parser.add_argument("--images", type=Path, required=True, help="a folder with captions.csv, as for the trainers")
+    parser.add_argument("--of", required=True, help="sources, as NAME,NAME")
+    parser.add_argument("--count", type=int, default=400, help="images of each, at most (default: 400)")
+    parser.add_argument("--preset", default="mini", help="whose UNet spreads the logits (default: mini)")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    photos = [photo for photo in read_photos(arguments.images) if photo.tags]
+    by_source: dict[str, list[Photo]] = {}
+    for photo in photos:
+        by_source.setdefault(Path(photo.source).name, []).append(photo)
+    wanted = arguments.of.split(",")
+    if missing := [name for name in wanted if name not in by_source]:
+        parser.error(f"no tagged images of {', '.join(missing)}: expected some of {', '.join(sorted(by_source))}")
+    if there := [name for name in wanted if (arguments.folder / "labels" / name).exists()]:
+        parser.error(f"{arguments.folder} has {', '.join(there)} already: expected other sources, or another folder")
+    artist = Artist(arguments.model, arguments.preset, photos)
+    for name in wanted:
+        own = by_source[name]
+        drawn = np.random.default_rng(0).permutation(len(own))[: arguments.count]
+        some = [own[i] for i in sorted(drawn)]
+        draw_maps(artist, some, arguments.images, arguments.folder)
+        write_words(arguments.folder, artist, some)
+
+
+if __name__ == "__main__":
+    main()
