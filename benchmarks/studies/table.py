@@ -151,7 +151,7 @@ STUDIES = (
     Study(
         "timestep-feature",
         "t_f: where features are read",
-        _over("timestep_feature", (1, 101, 201, 281, 381, 501, 701)),
+        _over("timestep_feature", (1, 101, 181, 201, 281, 381, 501, 701)),
         "the larger, the worse; 1 is best",
     ),
     Study(
