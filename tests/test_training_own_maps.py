@@ -94,6 +94,24 @@ def test_the_command_adds_sources_that_the_head_can_learn_from(tmp_path, images,
     assert "puppy" in words.labels and len(mapped) == sum(map(len, kinds))
 
 
+def test_what_was_stopped_leaves_nothing_behind_that_counts(tmp_path, artist, images, monkeypatch) -> None:
+    pets = [photo for photo in read_photos(images) if photo.source == "images/pets"][:3]
+    draw = Artist.draw
+
+    def stopped(self: Artist, photo: own_maps.Photo) -> object:
+        if photo == pets[-1]:
+            raise KeyboardInterrupt
+        return draw(self, photo)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Artist, "draw", stopped)
+        own_maps.draw_maps(artist, pets, images, tmp_path)
+    assert not (tmp_path / "captions.csv").exists() and not (tmp_path / "labels/pets").exists()
+    own_maps.draw_maps(artist, pets, images, tmp_path)
+    assert sorted(path.stem for path in (tmp_path / "labels/pets").glob("*.png")) == [photo.path.stem for photo in pets]
+    assert not (tmp_path / "labels/pets.part").exists()
+
+
 @pytest.mark.parametrize(
     ("of", "message"), [("cellars", "no tagged images of cellars: expected some of pets, streets"), ("pets", "already")]
 )

@@ -11,8 +11,8 @@ diffusion model, which follows what belongs together. No label map is read.
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,15 +25,16 @@ from PIL import Image
 from emerdiff import EmerDiff
 from ground.images import read_image
 from ovseg import Label, OpenVocabSegmenter
-from training.free.dataset import MOST_LABELS
+from ovseg.fetch import WEIGHTS_FILE
+from training.free.dataset import MOST_LABELS, Row, write_table, write_words
 from training.photo_tags import TagVocabulary, guessed_places
 from training.photo_words import SYNONYMS
-from training.photos import Photo, read_photos
+from training.photos import Photo, read_photos, read_table
 from training.tower_lessons import BROADER, read_broader
 
 # How sure a place must be of its label, as a share: others are unknown.
 SURE = 0.6
-UNKNOWN = 255
+UNKNOWN = MOST_LABELS
 log = logging.getLogger(__name__)
 
 
@@ -73,7 +74,7 @@ class Artist:
 
 
 def draw_maps(artist: Artist, photos: Sequence[Photo], images: Path, folder: Path) -> None:
-    """Write the maps of `photos`, all of one source of `images`, and their rows of captions.csv, into `folder`.
+    """Add the maps of `photos`, all of one source of `images`, to `folder`: whole, or not at all after a stop.
 
     ValueError if the source has more labels than a map can hold.
     """
@@ -82,40 +83,40 @@ def draw_maps(artist: Artist, photos: Sequence[Photo], images: Path, folder: Pat
     if len(names) > MOST_LABELS:
         raise ValueError(f"{source} has {len(names)} labels, expected at most {MOST_LABELS}")
     maps = folder / "labels" / source
-    maps.mkdir(parents=True)
-    (maps / "names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    part = maps.with_name(f"{source}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    (part / "names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    numbers = np.full(UNKNOWN + 1, UNKNOWN, np.uint8)
+    for count, photo in enumerate(photos):
+        labels, label_map = artist.draw(photo)
+        numbers[: len(labels)] = [names.index(label) for label in labels]
+        Image.fromarray(numbers[label_map]).save(part / f"{photo.path.stem}.png", optimize=True)
+        if count % 50 == 0:
+            log.info("%s: %d of %d maps", source, count, len(photos))
+    known = read_table(folder) if (folder / "captions.csv").exists() else []
+    rows = [_row(photo, photo.path.relative_to(folder).as_posix()) for photo in known]
+    write_table(folder, rows + [_row(photo, f"images/{source}/{photo.path.name}") for photo in photos])
     (folder / "images").mkdir(exist_ok=True)
     (folder / "images" / source).symlink_to((images / "images" / source).resolve())
-    numbers = np.full(UNKNOWN + 1, UNKNOWN, np.uint8)
-    table = folder / "captions.csv"
-    is_new = not table.exists()
-    with table.open("a", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        if is_new:
-            rows.writerow(("path", "tags", "caption"))
-        for count, photo in enumerate(photos):
-            labels, label_map = artist.draw(photo)
-            numbers[: len(labels)] = [names.index(label) for label in labels]
-            Image.fromarray(numbers[label_map]).save(maps / f"{photo.path.stem}.png", optimize=True)
-            rows.writerow((f"images/{source}/{photo.path.name}", ";".join(photo.tags), photo.caption))
-            if count % 50 == 0:
-                log.info("%s: %d of %d maps", source, count, len(photos))
+    add_words(folder, artist, photos)
+    part.rename(maps)
 
 
-def write_words(folder: Path, artist: Artist, photos: Sequence[Photo]) -> None:
+def _row(photo: Photo, path: str) -> Row:
+    return path, ";".join(photo.tags), photo.caption
+
+
+def add_words(folder: Path, artist: Artist, photos: Sequence[Photo]) -> None:
     """Add to `folder`/broader.csv what else the labels of `photos` go by: synonyms, broad tags that come with them."""
-    table = folder / BROADER
-    others = {label: set(of) for label, of in read_broader(table).items()}
+    others = {label: set(of) for label, of in read_broader(folder / BROADER).items()}
     for photo in photos:
         broad = artist.vocabulary.broad_tags(photo)
         tags, companions = artist.labels(photo)
         for label in (*tags, *companions):
             more = [*SYNONYMS.get(label, ()), *(broad if label in tags else ())]
             others.setdefault(label, set()).update(word for word in more if word != label)
-    with table.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(("label", "broader"))
-        rows.writerows((label, ";".join(sorted(of))) for label, of in sorted(others.items()) if of)
+    write_words(folder, (), {label: ";".join(sorted(of)) for label, of in others.items() if of})
 
 
 def main() -> None:
@@ -130,6 +131,8 @@ def main() -> None:
     parser.add_argument("--preset", default="mini", help="whose UNet spreads the logits (default: mini)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if not (arguments.model / WEIGHTS_FILE).is_file():
+        parser.error(f"{arguments.model} has no {WEIGHTS_FILE}: expected an open_clip local-dir")
     photos = [photo for photo in read_photos(arguments.images) if photo.tags]
     by_source: dict[str, list[Photo]] = {}
     for photo in photos:
@@ -137,15 +140,14 @@ def main() -> None:
     wanted = arguments.of.split(",")
     if missing := [name for name in wanted if name not in by_source]:
         parser.error(f"no tagged images of {', '.join(missing)}: expected some of {', '.join(sorted(by_source))}")
-    if there := [name for name in wanted if (arguments.folder / "labels" / name).exists()]:
+    there = [name for name in wanted if any((arguments.folder / of / name).exists() for of in ("images", "labels"))]
+    if there:
         parser.error(f"{arguments.folder} has {', '.join(there)} already: expected other sources, or another folder")
     artist = Artist(arguments.model, arguments.preset, photos)
     for name in wanted:
         own = by_source[name]
         drawn = np.random.default_rng(0).permutation(len(own))[: arguments.count]
-        some = [own[i] for i in sorted(drawn)]
-        draw_maps(artist, some, arguments.images, arguments.folder)
-        write_words(arguments.folder, artist, some)
+        draw_maps(artist, [own[i] for i in sorted(drawn)], arguments.images, arguments.folder)
 
 
 if __name__ == "__main__":

@@ -202,9 +202,7 @@ def tag_losses(
     companions: Sequence[str],
     *,
     exhaustive: bool,
-    lift: float = 0.0,
-    falling: float = FALLING,
-    slack: float = SLACK,
+    **bounds: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What an image's tags teach its places; the arguments are those of `guessed_places`.
 
@@ -218,15 +216,6 @@ def tag_losses(
         best = log_probabilities[:, :count].exp().topk(claimed, dim=0).values.mean(dim=0)
         return zero, -best.clamp(min=1e-6).log().mean(), torch.zeros(places)
     with torch.no_grad():
-        guess = guessed_places(
-            log_probabilities,
-            rows,
-            tags,
-            companions,
-            exhaustive=exhaustive,
-            lift=lift,
-            falling=falling,
-            slack=slack,
-        )
+        guess = guessed_places(log_probabilities, rows, tags, companions, exhaustive=exhaustive, **bounds)
     weight = 1.0 if exhaustive else 0.6
     return -weight * (guess * log_probabilities).sum(dim=1).mean(), zero, guess[:, count:].sum(dim=1)
