@@ -21,9 +21,9 @@ from fusion.cli import app
 from fusion.models.presets import load_preset
 from fusion.models.segmenter import Segmenter
 from ovseg.fetch import WEIGHTS_FILE
-from training import loop, photo_clip
+from training import loop, own_maps, photo_clip
 from training.adapt import masks as masks_of
-from training.adapt import recipe
+from training.adapt import places, recipe
 from training.adapt import words as words_of
 from training.adapt.folder import read_collection
 from training.adapt.recipe import adapt
@@ -33,6 +33,7 @@ from training.adapt.split import Split, split
 from training.adapt.task import Task, planned
 from training.adapt.words import _rank_captions, _rank_tags, merged
 from training.hardware import CPU
+from training.map_head import Recipe
 from training.photos import Photo
 
 pytestmark = pytest.mark.slow
@@ -49,6 +50,10 @@ def small_steps():
         patch.setattr(masks_of, "SQUARES", 72)
         patch.setattr(photo_clip, "BATCH", 4)
         patch.setattr(words_of, "LARGEST", 64)
+        patch.setattr(places, "MAPS", 4)
+        patch.setattr(places, "SIDE", 64)
+        patch.setattr(places, "RECIPE", Recipe(steps=2, places=2, rare=0.5))
+        patch.setattr(own_maps, "SURE", 0.0)  # noise is sure of nothing
         for module in (masks_of, words_of):
             patch.setattr(module, "CHECKPOINT_EVERY", 0.15)
         patch.setattr(loop, "time", SimpleNamespace(perf_counter=itertools.count(0.0, 0.1).__next__))
@@ -82,6 +87,7 @@ def report(task):
 
 def test_the_report_says_what_was_done_and_measured(task, report):
     assert (report.train_images, report.held_out_images, report.tags, report.captions) == (36, 4, 4, 4)
+    assert report.own_maps == 4 and "words 4 label maps that they drew themselves" in markdown(report)
     assert report.adapted == ("words", "masks") and report.said_by == "captions.csv"
     assert {part: row["step"] for part, row in report.training.items()} == {"words": 3, "masks": 6}
     for figures in (report.before, report.after):

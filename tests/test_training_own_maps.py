@@ -60,6 +60,18 @@ def test_places_that_are_not_sure_are_unknown(artist, images, monkeypatch) -> No
     assert (artist.draw(photo)[1] < UNKNOWN).all()
 
 
+def test_places_of_surroundings_that_no_tag_names_are_unknown(artist, images, monkeypatch) -> None:
+    def last_wins(logs: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+        return torch.eye(logs.shape[1])[-1].expand(len(logs), -1)
+
+    photo = read_photos(images)[-1]
+    monkeypatch.setattr(own_maps, "guessed_places", last_wins)
+    assert (artist.draw(photo)[1] == UNKNOWN).all()
+    monkeypatch.setattr(artist.vocabulary, "exhaustive", {photo.source})  # then there are no others
+    labels, label_map = artist.draw(photo)
+    assert (label_map == len(labels) - 1).all()
+
+
 def test_broad_tags_are_not_drawn_beside_what_they_cover(artist, images) -> None:
     photo = read_photos(images)[0]
     dressed = own_maps.Photo(photo.path, photo.source, ("coat", "skin", "person"), "")

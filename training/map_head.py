@@ -152,10 +152,31 @@ class Rarity(NamedTuple):
             most = (shown[kind] * factors).max(axis=1, initial=1)
             odds.append(most / most.sum())
         weights = np.ones(count)
-        if rare:
-            known = areas > 0
+        known = areas > 0
+        if rare and known.any():
             weights[known] = np.sqrt(np.median(areas[known]) / areas[known]).clip(1 / MOST_WEIGHT, MOST_WEIGHT)
         return cls(odds, torch.from_numpy(weights).float())
+
+
+def teach(
+    tower: Tower,
+    seen: Seen,
+    kinds: Sequence[NDArray[np.int64]],
+    words: Words,
+    recipe: Recipe,
+    part: float,
+    more: ImaginedLesson | None = None,
+) -> None:
+    """Train the head of `tower` in place, and go `part` of the way to what it learned; the rest as of `learn`.
+
+    In between the head keeps more of what it knew (WiSE-FT, Wortsman et al., CVPR 2022).
+    """
+    head = Head(tower)
+    before = [parameter.detach().clone() for parameter in head.parameters()]
+    learn(head, seen, kinds, words, recipe, more)
+    with torch.no_grad():
+        for parameter, first in zip(head.parameters(), before, strict=True):
+            parameter.lerp_(first, 1 - part)
 
 
 def train(
@@ -170,9 +191,8 @@ def train(
 ) -> None:
     """Write the model `start` with its head trained on into `output`; errors as of `prepare_maps`.
 
-    `kinds`: sources with label maps, and how many images of them, at most. Features are kept in `run`. The weights
-    that are written lie between those of `start` and those that were learned, `part` of the way (WiSE-FT, Wortsman et
-    al., CVPR 2022). `imagined`: a folder whose tower and classifier imagine places to learn from as well
+    `kinds`: sources with label maps, and how many images of them, at most. Features are kept in `run`. `part` as of
+    `teach`. `imagined`: a folder whose tower and classifier imagine places to learn from as well
     (training/imagined.py), and one of WordNet.
     """
     tower = load_tower(start, STRIDE)
@@ -182,16 +202,11 @@ def train(
         seen = look(tower, Eyes(start, SIDE, CPU), mapped)
         save_file({"features": seen.features, "regions": seen.regions}, kept)
     seen = Seen(**load_file(kept), labels=mapped.labels)
-    head = Head(tower)
-    before = [parameter.detach().clone() for parameter in head.parameters()]
     more = None
     if imagined is not None:
         real = seen.features.permute(0, 2, 3, 1).flatten(0, 2).float()
         more = ImaginedLesson(imagine(imagined[0], real), words, words_of_classes(imagined[1], words.labels))
-    learn(head, seen, indices, words, recipe, more)
-    with torch.no_grad():
-        for parameter, first in zip(head.parameters(), before, strict=True):
-            parameter.lerp_(first, 1 - part)
+    teach(tower, seen, indices, words, recipe, part, more)
     save(tower, start, output)
 
 

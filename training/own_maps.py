@@ -26,8 +26,10 @@ from emerdiff import EmerDiff
 from ground.images import read_image
 from ovseg import Label, OpenVocabSegmenter
 from ovseg.fetch import WEIGHTS_FILE
+from ovseg.surroundings import SURROUNDINGS, surroundings_besides
 from training.free.dataset import MOST_LABELS, Row, write_table, write_words
-from training.photo_tags import TagVocabulary, guessed_places
+from training.hardware import CPU, Hardware
+from training.photo_tags import TagVocabulary, embed_texts, guessed_places
 from training.photo_words import SYNONYMS
 from training.photos import Photo, read_photos, read_table
 from training.tower_lessons import BROADER, read_broader
@@ -41,12 +43,13 @@ log = logging.getLogger(__name__)
 class Artist:
     """Draws label maps by a model of words and the affinity of a model of masks."""
 
-    def __init__(self, model: Path, preset: str, photos: Sequence[Photo]) -> None:
+    def __init__(self, model: Path, preset: str, photos: Sequence[Photo], hardware: Hardware = CPU) -> None:
         """`model` is an open_clip local-dir, in place of that of the preset; `photos` are all that tags are read of."""
-        settings = {"model": f"local-dir:{model}", "overlay": None}
-        self.words = OpenVocabSegmenter.from_preset(preset, device="cpu", dtype="float32", **settings)
-        self.masks = EmerDiff.from_preset(preset, device="cpu", dtype="float32")
+        settings, device = {"model": f"local-dir:{model}", "overlay": None}, str(hardware.device)
+        self.words = OpenVocabSegmenter.from_preset(preset, device=device, dtype="float32", **settings)
+        self.masks = EmerDiff.from_preset(preset, device=device, dtype="float32")
         self.vocabulary = TagVocabulary(photos, self.words.backbone)
+        self.around = dict(zip(SURROUNDINGS, embed_texts(SURROUNDINGS, self.words.backbone), strict=True))
 
     def labels(self, photo: Photo) -> tuple[list[str], list[str]]:
         """(tags, companions) that a map of the photo may have: broad tags alone where it has no others."""
@@ -55,22 +58,27 @@ class Artist:
         return tags, self.vocabulary.companions(photo)
 
     def draw(self, photo: Photo) -> tuple[list[str], NDArray[np.uint8]]:
-        """The labels of the photo, and (H, W) uint8 indices of them, or UNKNOWN."""
+        """The labels of the photo, and (H, W) uint8 indices of them, or UNKNOWN.
+
+        Where tags leave room for others, usual surroundings take their places, which are unknown then.
+        """
         image = read_image(photo.path)
         tags, companions = self.labels(photo)
-        labels = [*tags, *companions]
-        text = self.vocabulary.embeddings[[self.vocabulary.index[label] for label in labels]].numpy()
-        named = [Label(label) for label in labels]
+        labels, exhaustive = [*tags, *companions], photo.source in self.vocabulary.exhaustive
+        around = () if exhaustive else surroundings_besides(labels)
+        rows = [self.vocabulary.embeddings[self.vocabulary.index[label]] for label in labels]
+        text = torch.stack([*rows, *(self.around[name] for name in around)]).numpy()
+        named = [Label(name) for name in (*labels, *around)]
         coarse = self.words.segment(image, named, text_embeddings=text, affinity=self.masks.affinity(image))
         logits = torch.from_numpy(coarse.logits)
         grid_hw = logits.shape[1:]
         logs = logits.flatten(1).T.log_softmax(dim=1)  # P x N
-        rows = ((torch.arange(grid_hw[0]) + 0.5) / grid_hw[0]).repeat_interleave(grid_hw[1])
-        exhaustive = photo.source in self.vocabulary.exhaustive
-        shares = guessed_places(logs, rows, tags, companions, exhaustive=exhaustive)
+        down = ((torch.arange(grid_hw[0]) + 0.5) / grid_hw[0]).repeat_interleave(grid_hw[1])
+        shares = guessed_places(logs, down, tags, [*companions, *around], exhaustive=exhaustive)
         planes = shares.T.unflatten(1, grid_hw)[None]
         highest, label_map = F.interpolate(planes, image.shape[:2], mode="bilinear")[0].max(dim=0)
-        return labels, torch.where(highest < SURE, UNKNOWN, label_map).byte().numpy()
+        unknown = (highest < SURE) | (label_map >= len(labels))
+        return labels, torch.where(unknown, UNKNOWN, label_map).byte().numpy()
 
 
 def draw_maps(artist: Artist, photos: Sequence[Photo], images: Path, folder: Path) -> None:
@@ -108,15 +116,23 @@ def _row(photo: Photo, path: str) -> Row:
 
 
 def add_words(folder: Path, artist: Artist, photos: Sequence[Photo]) -> None:
-    """Add to `folder`/broader.csv what else the labels of `photos` go by: synonyms, broad tags that come with them."""
-    others = {label: set(of) for label, of in read_broader(folder / BROADER).items()}
+    """Add to `folder`/broader.csv what else the labels of `photos` go by."""
+    others = {label: {*of} for label, of in read_broader(folder / BROADER).items()}
+    for label, words in labels_and_others(artist, photos).items():
+        others.setdefault(label, set()).update(words)
+    write_words(folder, (), {label: ";".join(sorted(of)) for label, of in others.items() if of})
+
+
+def labels_and_others(artist: Artist, photos: Sequence[Photo]) -> dict[str, tuple[str, ...]]:
+    """All labels of maps of `photos`, and what else each goes by: synonyms, broad tags that come with it."""
+    others: dict[str, set[str]] = {}
     for photo in photos:
         broad = artist.vocabulary.broad_tags(photo)
         tags, companions = artist.labels(photo)
         for label in (*tags, *companions):
             more = [*SYNONYMS.get(label, ()), *(broad if label in tags else ())]
             others.setdefault(label, set()).update(word for word in more if word != label)
-    write_words(folder, (), {label: ";".join(sorted(of)) for label, of in others.items() if of})
+    return {label: tuple(sorted(of)) for label, of in others.items()}
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from itertools import product
@@ -235,6 +235,58 @@ def _squares(paths: Sequence[Path], file: Path) -> tuple[Tensor, NDArray[np.floa
     return torch.from_numpy(np.load(file, mmap_mode="c")), np.array(known["aspects"])
 
 
+def mapped_of(
+    paths: Sequence[Path],
+    maps: Iterable[tuple[Sequence[str], NDArray[np.uint8]]],
+    broader: Mapping[str, Sequence[str]],
+    words: Words,
+    run: Path,
+) -> Mapped:
+    """Images and their label maps, which `maps` gives in turn: names of regions, and (H, W) indices of these.
+
+    A region of another index is unknown. Copies of the images are kept in `run`.
+    """
+    return _joined([_lessons(paths, maps, broader, words, run)], torch.zeros(1, len(words.labels), dtype=torch.bool))
+
+
+def _lessons(
+    paths: Sequence[Path],
+    maps: Iterable[tuple[Sequence[str], NDArray[np.uint8]]],
+    broader: Mapping[str, Sequence[str]],
+    words: Words,
+    run: Path,
+) -> dict[str, Any]:
+    """The arrays of Mapped, but for `closed`."""
+    pixels, aspects = _squares(paths, run / "mapped.npy")
+    regions = np.full((len(paths), SQUARE, SQUARE), REGIONS, np.uint8)
+    labels = np.full((2, len(paths), REGIONS + 1), -1)
+    for row, (plane, (names, label_map)) in enumerate(zip(regions, maps, strict=True)):
+        found, inverse = np.unique(label_map, return_inverse=True)
+        small = inverse.reshape(label_map.shape).astype(np.uint8)
+        plane[:] = cv2.resize(small, (SQUARE, SQUARE), interpolation=cv2.INTER_NEAREST)
+        own = [names[i] if i < len(names) else "" for i in found]
+        covering = [broader[name][row % len(broader[name])] if name in broader else name for name in own]
+        for way, of in enumerate((own, covering)):
+            labels[way, row, : len(found)] = [words.index.get(name, -1) for name in of]
+    rows = np.zeros((2, len(paths)), np.int64)
+    return {"pixels": pixels.numpy(), "regions": regions, "labels": labels, "rows": rows, "aspects": aspects}
+
+
+def _read_map(
+    images: Path, photo: Photo, known: Mapping[str, tuple[str, ...]]
+) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
+    source = Path(photo.source).name
+    with Image.open(images / "labels" / source / f"{photo.path.stem}.png") as image:
+        return known[source], np.asarray(image)
+
+
+def _joined(parts: Sequence[dict[str, Any]], closed: Tensor) -> Mapped:
+    axes = {"pixels": 0, "regions": 0, "labels": 1, "rows": 1, "aspects": 0}
+    whole = {name: np.concatenate([part[name] for part in parts], axis) for name, axis in axes.items()}
+    aspects = whole.pop("aspects")
+    return Mapped(closed=closed, aspects=aspects, **{name: torch.from_numpy(array) for name, array in whole.items()})
+
+
 def _mapped(
     images: Path,
     photos: Sequence[Photo],
@@ -253,32 +305,8 @@ def _mapped(
         closed[2, [index[name] for name in TOY_NAMES if name not in OBJECTS]] = True
     parts: list[dict[str, Any]] = []
     if photos:
-        pixels, aspects = _squares([photo.path for photo in photos], run / "mapped.npy")
-        regions = np.full((len(photos), SQUARE, SQUARE), REGIONS, np.uint8)
-        labels = np.full((2, len(photos), REGIONS + 1), -1)
-        for row, (photo, plane) in enumerate(zip(photos, regions, strict=True)):
-            source = Path(photo.source).name
-            with Image.open(images / "labels" / source / f"{photo.path.stem}.png") as image:
-                found, inverse = np.unique(np.asarray(image), return_inverse=True)
-            names = known[source]
-            side = (SQUARE, SQUARE)
-            plane[:] = cv2.resize(
-                inverse.reshape(image.size[::-1]).astype(np.uint8), side, interpolation=cv2.INTER_NEAREST
-            )
-            own = [names[i] if i < len(names) else "" for i in found]
-            covering = [broader[name][row % len(broader[name])] if name in broader else name for name in own]
-            for way, of in enumerate((own, covering)):
-                labels[way, row, : len(found)] = [index.get(name, -1) for name in of]
-        rows = np.zeros((2, len(photos)), np.int64)
-        parts.append(
-            {
-                "pixels": pixels.numpy(),
-                "regions": regions,
-                "labels": labels,
-                "rows": rows,
-                "aspects": aspects,
-            }
-        )
+        maps = (_read_map(images, photo, known) for photo in photos)
+        parts.append(_lessons([photo.path for photo in photos], maps, broader, words, run))
     if scenes:
         labels = np.full((2, len(scenes), REGIONS + 1), -1)
         for way, of_scenes in enumerate((scenes.kinds, scenes.names)):
@@ -294,7 +322,4 @@ def _mapped(
                 "aspects": np.ones(len(scenes)),
             }
         )
-    axes = {"pixels": 0, "regions": 0, "labels": 1, "rows": 1, "aspects": 0}
-    whole = {name: np.concatenate([part[name] for part in parts], axis) for name, axis in axes.items()}
-    aspects = whole.pop("aspects")
-    return Mapped(closed=closed, aspects=aspects, **{name: torch.from_numpy(array) for name, array in whole.items()})
+    return _joined(parts, closed)

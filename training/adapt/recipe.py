@@ -13,6 +13,7 @@ from ground.files import write_json
 from training.adapt.folder import read_collection
 from training.adapt.labels import label_roots, measure_labels
 from training.adapt.masks import measure_masks, train_masks
+from training.adapt.places import train_places
 from training.adapt.report import Report, write_report
 from training.adapt.result import MASKS, WORDS, write_preset
 from training.adapt.split import Split, split
@@ -36,12 +37,16 @@ def adapt(task: Task) -> Report:
     claim(plan, work)
     if plan.words is not None:
         plan = replace(plan, words=merged(plan.preset.ovseg, plan.words, work / "start"))
+    own_maps = 0
     log.info("adapting %s to %d images (tags: %s)", plan.parts, len(plan.collection.photos), plan.collection.said_by)
     halves = split(plan.collection, work)
     before = _before(plan, halves, work, hardware)
     if plan.words is not None:
         log.info("words learn for %.1f minutes from %d images", plan.minutes["words"], halves.train_count)
         train_words(halves, plan.words, plan.minutes["words"], work / "words", task.output / WORDS, hardware)
+        ranked = work / "words/weights/photo"
+        own_maps = train_places(halves, ranked, task.start, work / "places", task.output / WORDS, hardware)
+        log.info("words learned from %d label maps that they drew themselves", own_maps)
     if plan.masks is not None:
         log.info("masks learn for %.1f minutes from %d images", plan.minutes["masks"], halves.train_count)
         train_masks(halves, plan.masks, plan.minutes["masks"], work / "masks", task.output / MASKS, hardware)
@@ -50,7 +55,7 @@ def adapt(task: Task) -> Report:
     masks = task.output / MASKS if plan.masks else None
     after = _figures(plan, halves, adapted, words, masks, work, hardware)
     steps = {name: last_row(work / name) for name in plan.minutes}
-    report = Report.of(plan, halves, steps, before, after)
+    report = Report.of(plan, halves, steps, own_maps, before, after)
     write_report(task.output, report)
     return report
 

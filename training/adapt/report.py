@@ -51,6 +51,7 @@ class Report:
     minutes: dict[str, float]  # asked for, by part
     undo: dict[str, str]  # by part: the option of commands that goes back to what it was
     training: dict[str, dict[str, float]]  # the last line of each part's log: step, minutes, losses
+    own_maps: int  # label maps that the words drew of the images, and learned from
     before: dict[str, Any]
     after: dict[str, Any]
 
@@ -60,6 +61,7 @@ class Report:
         plan: Plan,
         halves: Split,
         training: dict[str, dict[str, float]],
+        own_maps: int,
         before: dict[str, Any],
         after: dict[str, Any],
     ) -> Report:
@@ -77,6 +79,7 @@ class Report:
             minutes=plan.minutes,
             undo={part: _undo(plan, part) for part in plan.minutes},
             training=training,
+            own_maps=own_maps,
             before=before,
             after=after,
         )
@@ -114,6 +117,8 @@ def markdown(report: Report) -> str:
     trained = "; ".join(
         f"{part} {row['minutes']:.1f} minutes, {row['step']:.0f} steps" for part, row in report.training.items()
     )
+    if report.own_maps:
+        trained += f"; words {report.own_maps} label maps that they drew themselves"
     text = f"""# What the adaptation brought
 
 `{report.start}` adapted to {report.train_images} images of {report.folder}: {trained}.
