@@ -37,16 +37,12 @@ def adapt(task: Task) -> Report:
     claim(plan, work)
     if plan.words is not None:
         plan = replace(plan, words=merged(plan.preset.ovseg, plan.words, work / "start"))
-    own_maps = 0
     log.info("adapting %s to %d images (tags: %s)", plan.parts, len(plan.collection.photos), plan.collection.said_by)
     halves = split(plan.collection, work)
     before = _before(plan, halves, work, hardware)
+    own_maps = 0
     if plan.words is not None:
-        log.info("words learn for %.1f minutes from %d images", plan.minutes["words"], halves.train_count)
-        train_words(halves, plan.words, plan.minutes["words"], work / "words", task.output / WORDS, hardware)
-        ranked = work / "words/weights/photo"
-        own_maps = train_places(halves, ranked, task.start, work / "places", task.output / WORDS, hardware)
-        log.info("words learned from %d label maps that they drew themselves", own_maps)
+        own_maps = _adapt_words(plan, plan.words, halves, work, hardware)
     if plan.masks is not None:
         log.info("masks learn for %.1f minutes from %d images", plan.minutes["masks"], halves.train_count)
         train_masks(halves, plan.masks, plan.minutes["masks"], work / "masks", task.output / MASKS, hardware)
@@ -58,6 +54,16 @@ def adapt(task: Task) -> Report:
     report = Report.of(plan, halves, steps, own_maps, before, after)
     write_report(task.output, report)
     return report
+
+
+def _adapt_words(plan: Plan, start: Path, halves: Split, work: Path, hardware: Hardware) -> int:
+    """The number of label maps that the words drew themselves, and learned from."""
+    log.info("words learn for %.1f minutes from %d images", plan.minutes["words"], halves.train_count)
+    target = plan.task.output / WORDS
+    ranked = train_words(halves, start, plan.minutes["words"], work / "words", target, hardware)
+    own_maps = train_places(halves, start, ranked, plan.task.start, work / "places", target, hardware)
+    log.info("words learned from %d label maps that they drew themselves", own_maps)
+    return own_maps
 
 
 def _before(plan: Plan, halves: Split, work: Path, hardware: Hardware) -> dict[str, Any]:

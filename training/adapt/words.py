@@ -52,15 +52,18 @@ def merged(config: OvsegConfig, start: Path, target: Path) -> Path:
     return target
 
 
-def train_words(split: Split, start: Path, minutes: float, run: Path, target: Path, hardware: Hardware) -> None:
+def train_words(split: Split, start: Path, minutes: float, run: Path, target: Path, hardware: Hardware) -> Path:
     """Adapt the model of the open_clip folder `start` to the images of `split`, into the folder `target`.
 
-    `run` keeps feature maps and checkpoints, from which a later call goes on.
+    `run` keeps feature maps and checkpoints, from which a later call goes on, and the model as well: its folder is
+    returned.
     """
     schedule = replace(SCHEDULE, minutes=minutes, learning_rate=LEARNING_RATE, validate_every=CHECKPOINT_EVERY)
     train(split.train, schedule, run, run / "weights", start=start, resume=True, size=LARGEST, hardware=hardware)
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(run / "weights/photo", target)
+    trained = run / "weights/photo"
+    shutil.copytree(trained, target)
+    return trained
 
 
 def measure_words(split: Split, tags: Sequence[str], model: Path, run: Path, hardware: Hardware) -> WordFigures:
