@@ -124,6 +124,18 @@ def test_what_was_stopped_leaves_nothing_behind_that_counts(tmp_path, artist, im
     assert not (tmp_path / "labels/pets.part").exists()
 
 
+def test_only_images_with_some_tags_are_drawn_where_tags_are_given(tmp_path, images, preset, monkeypatch) -> None:
+    argv = ["own_maps", str(preset.parent / "clip"), str(tmp_path), "--images", str(images), "--preset", str(preset)]
+    monkeypatch.setattr(sys, "argv", [*argv, "--of", "pets", "--tags", "cat,cow"])
+    own_maps.main()
+    with (tmp_path / "captions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10 and {row["tags"] for row in rows} == {"cat"}
+    monkeypatch.setattr(sys, "argv", [*argv, "--of", "streets", "--tags", "cat"])
+    with pytest.raises(SystemExit):
+        own_maps.main()
+
+
 @pytest.mark.parametrize(
     ("of", "message"), [("cellars", "no tagged images of cellars: expected some of pets, streets"), ("pets", "already")]
 )

@@ -144,17 +144,22 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="a folder with captions.csv, as for the trainers")
     parser.add_argument("--of", required=True, help="sources, as NAME,NAME")
     parser.add_argument("--count", type=int, default=400, help="images of each, at most (default: 400)")
+    parser.add_argument("--tags", default="", help="only images with one of these, as TAG,TAG (default: all)")
     parser.add_argument("--preset", default="mini", help="whose UNet spreads the logits (default: mini)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if not (arguments.model / WEIGHTS_FILE).is_file():
         parser.error(f"{arguments.model} has no {WEIGHTS_FILE}: expected an open_clip local-dir")
     photos = [photo for photo in read_photos(arguments.images) if photo.tags]
+    tags = {*filter(None, arguments.tags.split(","))}
     by_source: dict[str, list[Photo]] = {}
     for photo in photos:
+        if tags and tags.isdisjoint(photo.tags):
+            continue
         by_source.setdefault(Path(photo.source).name, []).append(photo)
     wanted = arguments.of.split(",")
     if missing := [name for name in wanted if name not in by_source]:
+        missing[-1] += f" with {', '.join(sorted(tags))}" if tags else ""
         parser.error(f"no tagged images of {', '.join(missing)}: expected some of {', '.join(sorted(by_source))}")
     there = [name for name in wanted if any((arguments.folder / of / name).exists() for of in ("images", "labels"))]
     if there:
