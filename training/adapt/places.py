@@ -1,11 +1,14 @@
 """Places: the words learn once more, from label maps that they draw of the user's images among each image's own tags.
 
-To rank the tags of an image one need not know where things are; to label its places one must (training.own_maps).
+To rank the tags of an image one need not know where things are; to label its places one must (training.own_maps). The
+words that draw lie halfway between those that rank and those of the start: what the start knew of places, they know.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,13 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ground.files import replacing
+from ovseg.fetch import WEIGHTS_FILE
 from training.adapt.split import Split
 from training.hardware import CPU, Hardware
 from training.map_head import SIDE, STRIDE, Recipe, look, teach
 from training.own_maps import Artist, labels_and_others
 from training.photos import Photo, read_photos
 from training.tower_lessons import mapped_of
-from training.tower_model import load_tower, save
+from training.tower_model import average, load_tower, save
 from training.tower_teaching import Eyes
 from training.tower_words import words_of
 
@@ -32,14 +36,18 @@ PART = 0.7
 log = logging.getLogger(__name__)
 
 
-def train_places(
-    split: Split, start: Path, ranked: Path, preset: str, run: Path, target: Path, hardware: Hardware
-) -> int:
-    """The number of label maps that the head of the model `ranked` learned from; with 0 nothing is written.
+def halfway(start: Path, ranked: Path, folder: Path) -> Path:
+    """The open_clip folder `folder`, with the average of the weights of two others."""
+    shutil.rmtree(folder, ignore_errors=True)
+    average(start, ranked, 0.5, folder)
+    return folder
 
-    The model `start` draws them, from before it learned to rank tags, which moves labels to wrong places where it knew
-    the right ones. `preset` names the preset whose UNet follows what belongs together. The model goes into the
-    open_clip folder `target`; `run` keeps the maps, so that a later call goes on.
+
+def train_places(split: Split, start: Path, preset: str, run: Path, target: Path, hardware: Hardware) -> int:
+    """The number of label maps that the model `start` drew and its head learned from; with 0 nothing is written.
+
+    `preset` names the preset whose UNet follows what belongs together. The model goes into the open_clip folder
+    `target`; `run` keeps the maps, so that a later call goes on.
     """
     tagged = [photo for photo in read_photos(split.train) if photo.tags]
     if not tagged:
@@ -50,13 +58,24 @@ def train_places(
     named = labels_and_others(artist, photos)
     labels = sorted({word for label, of in named.items() for word in (label, *of)})
     others = {label: of for label, of in named.items() if of}
-    words, _ = words_of(run, [], labels, others, start)
-    mapped = mapped_of([photo.path for photo in photos], _maps(artist, photos, run / "maps"), others, words, run)
-    tower = load_tower(ranked, STRIDE)
-    seen = look(tower, Eyes(ranked, SIDE, CPU), mapped)
+    own = _folder_of(start, run)
+    words, _ = words_of(own / "words", [], labels, others, start)
+    mapped = mapped_of([photo.path for photo in photos], _maps(artist, photos, own), others, words, own)
+    tower = load_tower(start, STRIDE)
+    seen = look(tower, Eyes(start, SIDE, CPU), mapped)
     teach(tower, seen, [np.arange(len(photos))], words, RECIPE, PART)
-    save(tower, ranked, target)
+    save(tower, start, target)
     return len(photos)
+
+
+def _folder_of(start: Path, run: Path) -> Path:
+    """A folder in `run` for what this model draws; what another one drew, before more steps, is removed."""
+    own = run / f"{zlib.crc32((start / WEIGHTS_FILE).read_bytes()):08x}"
+    for other in run.glob("*"):
+        if other != own:
+            shutil.rmtree(other)
+    own.mkdir(parents=True, exist_ok=True)
+    return own
 
 
 def _maps(artist: Artist, photos: Sequence[Photo], folder: Path) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:

@@ -13,7 +13,7 @@ from ground.files import write_json
 from training.adapt.folder import read_collection
 from training.adapt.labels import label_roots, measure_labels
 from training.adapt.masks import measure_masks, train_masks
-from training.adapt.places import train_places
+from training.adapt.places import halfway, train_places
 from training.adapt.report import Report, write_report
 from training.adapt.result import MASKS, WORDS, write_preset
 from training.adapt.split import Split, split
@@ -61,7 +61,8 @@ def _adapt_words(plan: Plan, start: Path, halves: Split, work: Path, hardware: H
     log.info("words learn for %.1f minutes from %d images", plan.minutes["words"], halves.train_count)
     target = plan.task.output / WORDS
     ranked = train_words(halves, start, plan.minutes["words"], work / "words", target, hardware)
-    own_maps = train_places(halves, start, ranked, plan.task.start, work / "places", target, hardware)
+    between = halfway(start, ranked, work / "halfway")
+    own_maps = train_places(halves, between, plan.task.start, work / "places", target, hardware)
     log.info("words learned from %d label maps that they drew themselves", own_maps)
     return own_maps
 
