@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_adapt import save_start, save_user_folder
 
+from fusion.models.presets import load_preset
 from ovseg.fetch import WEIGHTS_FILE
 from training import own_maps
 from training.adapt import places
 from training.adapt.folder import read_collection
 from training.adapt.places import halfway, train_places
 from training.adapt.split import Split, split
+from training.adapt.start import has_small_masks
 from training.hardware import CPU
 from training.map_head import Recipe
 from training.own_maps import UNKNOWN, Artist
@@ -103,6 +106,16 @@ def test_another_model_draws_anew(first, halves, preset, tmp_path) -> None:
     assert train_places(halves, tmp_path / "clip", str(preset), tmp_path / "run", tmp_path / "words", CPU) == 36
     (new,) = (tmp_path / "run").iterdir()
     assert new.name != old.name and len(list(new.glob("*.png"))) == 36
+
+
+def test_without_small_masks_the_words_draw_alone(halves, preset, tmp_path, monkeypatch) -> None:
+    config = load_preset(str(preset)).emerdiff
+    assert has_small_masks(config)
+    assert not has_small_masks(replace(config, model="stable-diffusion-v1-5/stable-diffusion-v1-5"))
+    assert not has_small_masks(replace(config, model=str(tmp_path / "gone")))
+    monkeypatch.setattr(own_maps.EmerDiff, "from_preset", None)
+    start = preset.parent / "clip"
+    assert train_places(halves, start, str(preset), tmp_path / "run", tmp_path / "words", CPU, masks=False) == 36
 
 
 def test_images_with_captions_alone_draw_nothing(halves, preset, tmp_path) -> None:

@@ -43,11 +43,16 @@ log = logging.getLogger(__name__)
 class Artist:
     """Draws label maps by a model of words and the affinity of a model of masks."""
 
-    def __init__(self, model: Path, preset: str, photos: Sequence[Photo], hardware: Hardware = CPU) -> None:
-        """`model` is an open_clip local-dir, in place of that of the preset; `photos` are all that tags are read of."""
+    def __init__(
+        self, model: Path, preset: str, photos: Sequence[Photo], hardware: Hardware = CPU, *, masks: bool = True
+    ) -> None:
+        """`model` is an open_clip local-dir, in place of that of the preset; `photos` are all that tags are read of.
+
+        Without `masks` the preset's diffusion model is not loaded, and logits are not spread.
+        """
         settings, device = {"model": f"local-dir:{model}", "overlay": None}, str(hardware.device)
         self.words = OpenVocabSegmenter.from_preset(preset, device=device, dtype="float32", **settings)
-        self.masks = EmerDiff.from_preset(preset, device=device, dtype="float32")
+        self.masks = EmerDiff.from_preset(preset, device=device, dtype="float32") if masks else None
         self.vocabulary = TagVocabulary(photos, self.words.backbone)
         self.around = dict(zip(SURROUNDINGS, embed_texts(SURROUNDINGS, self.words.backbone), strict=True))
 
@@ -69,7 +74,8 @@ class Artist:
         rows = [self.vocabulary.embeddings[self.vocabulary.index[label]] for label in labels]
         text = torch.stack([*rows, *(self.around[name] for name in around)]).numpy()
         named = [Label(name) for name in (*labels, *around)]
-        coarse = self.words.segment(image, named, text_embeddings=text, affinity=self.masks.affinity(image))
+        affinity = self.masks.affinity(image) if self.masks else None
+        coarse = self.words.segment(image, named, text_embeddings=text, affinity=affinity)
         logits = torch.from_numpy(coarse.logits)
         grid_hw = logits.shape[1:]
         logs = logits.flatten(1).T.log_softmax(dim=1)  # P x N
@@ -77,7 +83,7 @@ class Artist:
         shares = guessed_places(logs, down, tags, [*companions, *around], exhaustive=exhaustive)
         planes = shares.T.unflatten(1, grid_hw)[None]
         highest, label_map = F.interpolate(planes, image.shape[:2], mode="bilinear")[0].max(dim=0)
-        unknown = (highest < SURE) | (label_map >= len(labels))
+        unknown = (highest < SURE) | (label_map >= min(len(labels), UNKNOWN))
         return labels, torch.where(unknown, UNKNOWN, label_map).byte().numpy()
 
 

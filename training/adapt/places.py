@@ -43,18 +43,20 @@ def halfway(start: Path, ranked: Path, folder: Path) -> Path:
     return folder
 
 
-def train_places(split: Split, start: Path, preset: str, run: Path, target: Path, hardware: Hardware) -> int:
+def train_places(
+    split: Split, start: Path, preset: str, run: Path, target: Path, hardware: Hardware, *, masks: bool = True
+) -> int:
     """The number of label maps that the model `start` drew and its head learned from; with 0 nothing is written.
 
-    `preset` names the preset whose UNet follows what belongs together. The model goes into the open_clip folder
-    `target`; `run` keeps the maps, so that a later call goes on.
+    `preset` names the preset whose UNet follows what belongs together, unless `masks` is False. The model goes into
+    the open_clip folder `target`; `run` keeps the maps, so that a later call goes on.
     """
     tagged = [photo for photo in read_photos(split.train) if photo.tags]
     if not tagged:
         return 0
     drawn = np.sort(np.random.default_rng(0).permutation(len(tagged))[:MAPS])
     photos = [tagged[i] for i in drawn]
-    artist = Artist(start, preset, tagged, hardware)
+    artist = Artist(start, preset, tagged, hardware, masks=masks)
     named = labels_and_others(artist, photos)
     labels = sorted({word for label, of in named.items() for word in (label, *of)})
     others = {label: of for label, of in named.items() if of}
@@ -84,7 +86,8 @@ def _maps(artist: Artist, photos: Sequence[Photo], folder: Path) -> Iterator[tup
         path = folder / f"{number}.png"
         if path.exists():
             tags, companions = artist.labels(photo)
-            yield [*tags, *companions], np.asarray(Image.open(path))
+            with Image.open(path) as image:
+                yield [*tags, *companions], np.asarray(image)
             continue
         labels, label_map = artist.draw(photo)
         with replacing(path) as file:

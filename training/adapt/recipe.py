@@ -17,6 +17,7 @@ from training.adapt.places import halfway, train_places
 from training.adapt.report import Report, write_report
 from training.adapt.result import MASKS, WORDS, write_preset
 from training.adapt.split import Split, split
+from training.adapt.start import has_small_masks
 from training.adapt.task import Plan, Task, claim, planned
 from training.adapt.words import measure_words, merged, train_words
 from training.curves import last_row
@@ -62,7 +63,8 @@ def _adapt_words(plan: Plan, start: Path, halves: Split, work: Path, hardware: H
     target = plan.task.output / WORDS
     ranked = train_words(halves, start, plan.minutes["words"], work / "words", target, hardware)
     between = halfway(start, ranked, work / "halfway")
-    own_maps = train_places(halves, between, plan.task.start, work / "places", target, hardware)
+    masks = has_small_masks(plan.preset.emerdiff)
+    own_maps = train_places(halves, between, plan.task.start, work / "places", target, hardware, masks=masks)
     log.info("words learned from %d label maps that they drew themselves", own_maps)
     return own_maps
 

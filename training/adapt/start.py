@@ -31,6 +31,15 @@ def words_start(config: OvsegConfig) -> Path:
     )
 
 
+def has_small_masks(config: EmerDiffConfig) -> bool:
+    """Whether the model of a preset's masks is on this disk, and no larger than a laptop can run for many images."""
+    try:
+        masks_start(config)
+    except (ValueError, FileNotFoundError):
+        return False
+    return True
+
+
 def masks_start(config: EmerDiffConfig) -> Path:
     """The diffusers folder of a preset's masks; ValueError for a model of the hub, and one that is too large."""
     if not config.model.startswith("builtin:") and not user_path(config.model).is_dir():
