@@ -27,12 +27,14 @@ from training.own_maps import UNKNOWN, Artist
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def small():
     """Few steps on small views of maps without unknown places."""
-    monkeypatch.setattr(places, "SIDE", 64)
-    monkeypatch.setattr(places, "RECIPE", Recipe(steps=3, places=2, rare=0.5))
-    monkeypatch.setattr(own_maps, "SURE", 0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "SIDE", 64)
+        patch.setattr(places, "RECIPE", Recipe(steps=3, places=2, rare=0.5))
+        patch.setattr(own_maps, "SURE", 0.0)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +52,7 @@ def preset(tmp_path_factory):
 def first(halves, preset, tmp_path_factory):
     """The folder of a first call, which drew the maps of all tagged images."""
     folder = tmp_path_factory.mktemp("first")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(places, "SIDE", 64)
-        patch.setattr(places, "RECIPE", Recipe(steps=3, places=2, rare=0.5))
-        patch.setattr(own_maps, "SURE", 0.0)
-        assert _trained(halves, preset, folder) == 36
+    assert _trained(halves, preset, folder) == 36
     return folder
 
 

@@ -15,7 +15,8 @@ from tiny_ovseg import save_with_bert
 from training import map_head
 from training.hardware import CPU
 from training.map_head import MOST_WEIGHT, Head, Rarity, Recipe, Seen, learn, look
-from training.tower_lessons import Mapped, prepare_maps
+from training.tower_folder import prepare_maps
+from training.tower_lessons import Mapped
 from training.tower_model import load_tower
 from training.tower_teaching import Eyes
 from training.tower_words import Words

@@ -15,7 +15,7 @@ from training import own_maps
 from training.own_maps import UNKNOWN, Artist
 from training.photo_tags import FALLING, SLACK, guessed_places
 from training.photos import read_photos
-from training.tower_lessons import prepare_maps, read_broader
+from training.tower_folder import prepare_maps, read_broader
 
 
 @pytest.fixture(scope="module")
@@ -124,16 +124,23 @@ def test_what_was_stopped_leaves_nothing_behind_that_counts(tmp_path, artist, im
     assert not (tmp_path / "labels/pets.part").exists()
 
 
-def test_only_images_with_some_tags_are_drawn_where_tags_are_given(tmp_path, images, preset, monkeypatch) -> None:
+def test_only_images_with_some_tags_are_drawn_where_tags_are_given(
+    tmp_path, images, preset, monkeypatch, capsys
+) -> None:
     argv = ["own_maps", str(preset.parent / "clip"), str(tmp_path), "--images", str(images), "--preset", str(preset)]
     monkeypatch.setattr(sys, "argv", [*argv, "--of", "pets", "--tags", "cat,cow"])
     own_maps.main()
     with (tmp_path / "captions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 10 and {row["tags"] for row in rows} == {"cat"}
-    monkeypatch.setattr(sys, "argv", [*argv, "--of", "streets", "--tags", "cat"])
-    with pytest.raises(SystemExit):
-        own_maps.main()
+    for tag, message in (
+        ("cat", "no images tagged with cat of streets: expected some of pets"),
+        ("cow", "other --tags"),
+    ):
+        monkeypatch.setattr(sys, "argv", [*argv, "--of", "streets", "--tags", tag])
+        with pytest.raises(SystemExit):
+            own_maps.main()
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

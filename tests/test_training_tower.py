@@ -17,7 +17,8 @@ from torch import Tensor
 from ovseg import OpenVocabSegmenter, OvsegConfig
 from training import photo_tags, tower, tower_losses
 from training.data import scene_cache
-from training.tower_lessons import TagDraw, prepare
+from training.tower_folder import prepare
+from training.tower_lessons import TagDraw
 from training.tower_model import HEAD, average, fold, put_together, save_overlay
 from training.tower_views import Drawn, draw_views, seen, seen_regions
 from training.tower_words import TagSet, Words

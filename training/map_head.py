@@ -26,7 +26,8 @@ from ovseg.fetch import WEIGHTS_FILE
 from training import photo_clip
 from training.hardware import CPU
 from training.imagined import ImaginedLesson, imagine, words_of_classes
-from training.tower_lessons import OTHER_NAMES, Mapped, prepare_maps
+from training.tower_folder import prepare_maps
+from training.tower_lessons import OTHER_NAMES, Mapped
 from training.tower_losses import map_loss, taking_part
 from training.tower_model import Tower, load_tower, save
 from training.tower_teaching import Eyes

@@ -32,7 +32,7 @@ from training.hardware import CPU, Hardware
 from training.photo_tags import TagVocabulary, embed_texts, guessed_places
 from training.photo_words import SYNONYMS
 from training.photos import Photo, read_photos, read_table
-from training.tower_lessons import BROADER, read_broader
+from training.tower_folder import BROADER, read_broader
 
 # How sure a place must be of its label, as a share: others are unknown.
 SURE = 0.6
@@ -165,8 +165,9 @@ def main() -> None:
         by_source.setdefault(Path(photo.source).name, []).append(photo)
     wanted = arguments.of.split(",")
     if missing := [name for name in wanted if name not in by_source]:
-        missing[-1] += f" with {', '.join(sorted(tags))}" if tags else ""
-        parser.error(f"no tagged images of {', '.join(missing)}: expected some of {', '.join(sorted(by_source))}")
+        given = f"images tagged with {' or '.join(sorted(tags))}" if tags else "tagged images"
+        known = ", ".join(sorted(by_source)) or "no source: expected other --tags"
+        parser.error(f"no {given} of {', '.join(missing)}: expected some of {known}")
     there = [name for name in wanted if any((arguments.folder / of / name).exists() for of in ("images", "labels"))]
     if there:
         parser.error(f"{arguments.folder} has {', '.join(there)} already: expected other sources, or another folder")

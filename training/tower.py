@@ -22,7 +22,8 @@ from torch import Tensor
 from training.data import SceneCache
 from training.hardware import CPU, Hardware
 from training.loop import Schedule, fit, generators
-from training.tower_lessons import moved, prepare
+from training.tower_folder import prepare
+from training.tower_lessons import moved
 from training.tower_model import Teacher, Tower, average, fold, load_tower, put_together, save, save_overlay
 from training.tower_teaching import Eyes, MapLesson, TagLesson
 
@@ -49,7 +50,7 @@ def train(
 ) -> None:
     """Train on the folder `images` (see training.photos) from the open_clip local-dir `start`; writes weights/tower.
 
-    `maps`: sources whose label maps teach (see tower_lessons.prepare); `scenes`: of the toy world, to learn from as
+    `maps`: sources whose label maps teach (see tower_folder.prepare); `scenes`: of the toy world, to learn from as
     well; `batch`: views a step, of tagged images and of images with label maps; `side`: px of a view;
     `head_only`: the trunk stays as it is, where images are few or drawn and would spoil it. The tower's average is
     written at every validation, so that a run may end at any time.

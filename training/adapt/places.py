@@ -23,7 +23,7 @@ from training.hardware import CPU, Hardware
 from training.map_head import SIDE, STRIDE, Recipe, look, teach
 from training.own_maps import Artist, labels_and_others
 from training.photos import Photo, read_photos
-from training.tower_lessons import mapped_of
+from training.tower_folder import mapped_of
 from training.tower_model import average, load_tower, save
 from training.tower_teaching import Eyes
 from training.tower_words import words_of
